@@ -1,0 +1,1 @@
+//! HTTP data types and typed client of the daemon.

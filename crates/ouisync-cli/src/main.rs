@@ -1,0 +1,3 @@
+//! The `ouisync` command.
+
+fn main() {}

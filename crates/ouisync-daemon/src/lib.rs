@@ -1,0 +1,1 @@
+//! Configuration, lifecycle, key store and HTTP server of a running device.

@@ -1,0 +1,142 @@
+//! Why an operation of the engine failed, in a form that an edge can map once.
+
+use std::time::Duration;
+
+use ouisync_model::id::{FolderId, MemberId};
+use thiserror::Error;
+
+/// What a caller can do about an [`EngineError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is wrong: say it differently.
+    Invalid,
+    /// What it names doesn't exist here.
+    NotFound,
+    /// It contradicts what exists.
+    Conflict,
+    /// This member's role doesn't allow it.
+    Forbidden,
+    /// The folder is locked: unlock it first.
+    Locked,
+    /// May work later: no peer, full disk, time-out.
+    Unavailable,
+    /// Stored bytes are damaged: verify and repair.
+    Corruption,
+    /// A defect or a failure of the machine.
+    Internal,
+}
+
+/// Failure of an operation of the engine.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// No folder of that name or id.
+    #[error("there is no folder '{0}' on this device")]
+    UnknownFolder(String),
+    /// A folder of that name exists.
+    #[error("there is already a folder '{0}' on this device")]
+    NameTaken(String),
+    /// A folder's name breaks the rules.
+    #[error("'{0}' can't be a folder's name: use 1 to 64 characters, none of them a control character or '/'")]
+    BadName(String),
+    /// This device is a member already.
+    #[error("this device already has the folder {0}")]
+    AlreadyMember(FolderId),
+    /// No such member.
+    #[error("the folder has no member '{0}'")]
+    UnknownMember(String),
+    /// Several members match.
+    #[error("'{0}' fits several members: give more of its id")]
+    AmbiguousMember(String),
+    /// The role of this device is too small.
+    #[error("this device is a {role} of the folder and may not {action}")]
+    Forbidden {
+        /// Role of this device.
+        role: &'static str,
+        /// What was tried.
+        action: &'static str,
+    },
+    /// This device was removed from the folder.
+    #[error("this device was removed from the folder; what it holds is kept, but it no longer takes part")]
+    Removed,
+    /// The last owner can't go.
+    #[error("the member {0} is the folder's last owner: make another member an owner first")]
+    LastOwner(MemberId),
+    /// Reading needs the passphrase.
+    #[error("the folder is locked; it goes on syncing but can't be read")]
+    Locked,
+    /// The passphrase doesn't open the key store.
+    #[error("the passphrase is wrong")]
+    WrongPassphrase,
+    /// Locking needs a passphrase.
+    #[error("no passphrase is set, so the folder could never be unlocked")]
+    NoPassphrase,
+    /// The invitation can't be used.
+    #[error("the invitation can't be used: {0}")]
+    Invitation(String),
+    /// An address doesn't parse or answer.
+    #[error("the address can't be used: {0}")]
+    Address(String),
+    /// Not in the time given.
+    #[error("not done within {} seconds: {1}", .0.as_secs_f32())]
+    TimedOut(Duration, String),
+    /// The engine is stopping.
+    #[error("the daemon is shutting down")]
+    Stopping,
+    /// Reading or writing the store failed.
+    #[error("the store failed: {message}")]
+    Store {
+        /// What failed.
+        message: String,
+        /// What can be done.
+        kind: ErrorKind,
+    },
+    /// The network failed.
+    #[error("the network failed: {0}")]
+    Network(String),
+    /// A file of the home failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The failure.
+        source: std::io::Error,
+    },
+}
+
+impl EngineError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownFolder(_) | Self::UnknownMember(_) => ErrorKind::NotFound,
+            Self::NameTaken(_) | Self::AlreadyMember(_) | Self::LastOwner(_) => ErrorKind::Conflict,
+            Self::BadName(_)
+            | Self::AmbiguousMember(_)
+            | Self::WrongPassphrase
+            | Self::NoPassphrase
+            | Self::Invitation(_)
+            | Self::Address(_) => ErrorKind::Invalid,
+            Self::Forbidden { .. } | Self::Removed => ErrorKind::Forbidden,
+            Self::Locked => ErrorKind::Locked,
+            Self::TimedOut(..) | Self::Stopping | Self::Network(_) => ErrorKind::Unavailable,
+            Self::Store { kind, .. } => *kind,
+            Self::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull => ErrorKind::Unavailable,
+                _ => ErrorKind::Internal,
+            },
+        }
+    }
+
+    /// What to do next, in a sentence.
+    pub fn hint(&self) -> &'static str {
+        match self.kind() {
+            ErrorKind::Invalid => "Check the request and try again; nothing was changed.",
+            ErrorKind::NotFound => "List what there is with 'ouisync status' and 'ouisync members'.",
+            ErrorKind::Conflict => "Choose another name or change the other thing first; nothing was changed.",
+            ErrorKind::Forbidden => "Ask an owner of the folder.",
+            ErrorKind::Locked => "Unlock it with 'ouisync unlock'.",
+            ErrorKind::Unavailable => "Nothing is lost; try again when the cause is gone.",
+            ErrorKind::Corruption => "Run 'ouisync verify' and then 'ouisync repair'; peers that hold the data will send it again.",
+            ErrorKind::Internal => "Look at the daemon's log; what was acknowledged is safe.",
+        }
+    }
+}

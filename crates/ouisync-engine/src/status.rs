@@ -1,0 +1,165 @@
+//! Plain data that the engine tells of itself.
+
+use std::net::SocketAddr;
+
+use ouisync_model::id::{DeviceId, FolderId, InvitationId, MemberId};
+
+/// Role of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Stores and forwards, reads nothing.
+    Safe,
+    /// Reads.
+    Reader,
+    /// Reads and writes.
+    Writer,
+    /// Writes and manages members and policy.
+    Owner,
+}
+
+/// This installation.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// Its id.
+    pub device: DeviceId,
+    /// Its name, as others see it.
+    pub name: String,
+    /// Where it can be reached; with the id before an `@` each is an argument for `connect`.
+    pub sockets: Vec<SocketAddr>,
+}
+
+/// A folder in a sentence.
+#[derive(Clone, Debug)]
+pub struct FolderSummary {
+    /// The folder.
+    pub folder: FolderId,
+    /// Its name on this device.
+    pub name: String,
+    /// This device's role.
+    pub role: Role,
+}
+
+/// A new invitation.
+#[derive(Clone, Debug)]
+pub struct NewInvitation {
+    /// The invitation.
+    pub invitation: InvitationId,
+    /// The link: a secret.
+    pub link: String,
+}
+
+/// A member of a folder.
+#[derive(Clone, Debug)]
+pub struct MemberInfo {
+    /// The member.
+    pub member: MemberId,
+    /// Its device's name; `None` when it can't be read here.
+    pub name: Option<String>,
+    /// Its role.
+    pub role: Role,
+    /// It is this device.
+    pub this_device: bool,
+    /// It is connected now.
+    pub connected: bool,
+}
+
+/// What a folder is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FolderState {
+    /// Everything known is here and applied, and a connected peer has all of this device's.
+    Synced,
+    /// Something is being recorded, sent, received or applied.
+    Syncing,
+    /// Something is owed and nobody who could give or take it is connected.
+    Waiting,
+    /// Paused by the user.
+    Paused,
+    /// Locked: it syncs blind.
+    Locked,
+    /// Something needs the user's attention.
+    Error,
+}
+
+/// A folder's condition.
+#[derive(Clone, Debug)]
+pub struct FolderStatus {
+    /// The folder.
+    pub folder: FolderId,
+    /// Its name on this device.
+    pub name: String,
+    /// This device's role.
+    pub role: Role,
+    /// What it is doing.
+    pub state: FolderState,
+    /// Visible files; 0 where they can't be read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of packs that this device lacks.
+    pub missing_bytes: u64,
+    /// Bytes of packs that this device stores.
+    pub stored_bytes: u64,
+    /// Visible conflict entries.
+    pub conflicts: u64,
+    /// What needs the user's attention, with paths.
+    pub problems: Vec<Problem>,
+    /// The peers known.
+    pub peers: Vec<PeerStatus>,
+    /// Bytes a second received now.
+    pub download_rate: u64,
+    /// Bytes a second sent now.
+    pub upload_rate: u64,
+}
+
+/// Something that needs the user's attention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, where it is about one.
+    pub path: Option<String>,
+    /// What happened, what was kept safe, and what to do next.
+    pub message: String,
+}
+
+/// A peer's condition in one folder.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// The member; `None` while it has not said who it is.
+    pub member: Option<MemberId>,
+    /// Its device's name, where it can be read.
+    pub name: Option<String>,
+    /// Its role, where known.
+    pub role: Option<Role>,
+    /// It is connected.
+    pub connected: bool,
+    /// Bytes of packs that it lacks of what this device knows.
+    pub missing_bytes: u64,
+}
+
+/// Outcome of checking a folder's store.
+#[derive(Clone, Debug, Default)]
+pub struct VerifyOutcome {
+    /// Nothing is wrong.
+    pub ok: bool,
+    /// Packs read.
+    pub packs: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+/// Something happened that a person may want to see at once.
+#[derive(Clone, Debug)]
+pub enum EngineEvent {
+    /// A folder's status changed; read it again.
+    FolderChanged(FolderId),
+    /// A folder came or went.
+    FoldersChanged,
+    /// A peer was dropped for breaking the protocol, or a member's key forked.
+    Warning {
+        /// The folder.
+        folder: Option<FolderId>,
+        /// What happened.
+        message: String,
+    },
+}

@@ -1,0 +1,117 @@
+//! A folder as views (plain directory, mount, …) see it. Every call blocks: call from a view's own thread.
+//!
+//! A view keeps records of what it shows (opaque to the engine), learns which directories changed from the durable set of
+//! dirty directories, and tells the engine what a person did as model operations.
+
+use std::{io::Read, sync::Arc};
+
+use bytes::Bytes;
+use ouisync_model::{
+    id::{CommitId, NodeId, PackId},
+    operation::{FileContent, Operation},
+    tree::Entry,
+};
+use tokio::sync::mpsc;
+
+use crate::{error::EngineError, status::Problem};
+
+/// What a view hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ViewEvent {
+    /// Directories were marked dirty.
+    TreeChanged,
+    /// These packs came to this device: content that waited for them may be readable.
+    PacksArrived(Vec<PackId>),
+    /// The folder was paused (`true`) or resumed.
+    Paused(bool),
+    /// The folder is being locked or closed: drop the view.
+    Closed,
+}
+
+/// Key of a view's record: records of one group can be listed together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ViewKey {
+    /// Usually a directory.
+    pub group: [u8; 16],
+    /// Usually a name in it.
+    pub item: Vec<u8>,
+}
+
+/// What a view tells of its own progress, for `status` and `wait`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewStatus {
+    /// Every change in the view up to now is recorded as commits, and everything in the tree whose content is here is applied.
+    pub settled: bool,
+    /// What needs the user's attention; these don't stop `settled`.
+    pub problems: Vec<Problem>,
+}
+
+/// What a view implements so that the engine can ask it for things.
+pub trait ViewControl: Send + Sync {
+    /// Starts a scan for local changes now; returns at once. The view's next [`ViewStatus::settled`] accounts for it.
+    fn rescan(&self);
+}
+
+/// A folder, for one view.
+#[derive(Clone)]
+pub struct FolderView {
+    inner: Arc<dyn FolderAccess>,
+}
+
+/// What [`FolderView`] calls; implemented by the running folder (and by fakes in tests of views).
+pub trait FolderAccess: Send + Sync {
+    /// Registers the view; events come until it is dropped. One view at a time.
+    fn attach(&self, control: Arc<dyn ViewControl>) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError>;
+    /// The visible entries of a directory (united with its aliases), sorted by name.
+    fn list(&self, directory: NodeId) -> Result<Vec<Entry>, EngineError>;
+    /// Up to `limit` directories whose listing may have changed since their mark was cleared.
+    fn dirty(&self, limit: usize) -> Result<Vec<NodeId>, EngineError>;
+    /// Marks directories dirty again.
+    fn mark_dirty(&self, directories: &[NodeId]) -> Result<(), EngineError>;
+    /// A record of the view.
+    fn record(&self, key: &ViewKey) -> Result<Option<Vec<u8>>, EngineError>;
+    /// All records of a group.
+    fn records(&self, group: [u8; 16]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EngineError>;
+    /// Puts (`Some`) and deletes (`None`) records and clears dirty marks, all or nothing.
+    /// A mark made after the view read the directory survives: pass the marks' values from [`Self::dirty`] only.
+    fn update(&self, records: Vec<(ViewKey, Option<Vec<u8>>)>, clean: &[NodeId]) -> Result<(), EngineError>;
+    /// Cuts, compresses, encrypts and stores content; nothing refers to it until a [`Self::commit`] does.
+    /// `previous` is the version it replaces: its chunk size is kept. Large content is announced to peers as it is stored.
+    fn ingest(&self, source: &mut dyn Read, size_hint: u64, previous: Option<&FileContent>) -> Result<FileContent, EngineError>;
+    /// Commits operations (as many commits as needed, in order), with `records` updated once they are durable.
+    /// Returns the last commit. Whoever may not write gets `Forbidden`.
+    fn commit(&self, operations: Vec<Operation>, records: Vec<(ViewKey, Option<Vec<u8>>)>) -> Result<Option<CommitId>, EngineError>;
+    /// This device may write.
+    fn writable(&self) -> bool;
+    /// The packs of `content` that are not here yet; empty = readable now.
+    fn missing_packs(&self, content: &FileContent) -> Result<Vec<PackId>, EngineError>;
+    /// Reads content from the start. Fails where a pack is missing.
+    fn open(&self, content: &FileContent) -> Result<Box<dyn ContentStream>, EngineError>;
+    /// Tells the view's progress.
+    fn set_status(&self, status: ViewStatus);
+}
+
+/// Content in order, chunk by chunk.
+pub trait ContentStream: Send {
+    /// Plaintext of the next chunk with its offset in the file; `None` at the end.
+    fn next_chunk(&mut self) -> Result<Option<(u64, Bytes)>, EngineError>;
+    /// The file's chunks as (id, length), without reading them: lets a view copy unchanged ranges from an older version.
+    fn chunks(&mut self) -> Result<Vec<ouisync_model::operation::ChunkRef>, EngineError>;
+    /// Skips the next chunk without reading it.
+    fn skip_chunk(&mut self) -> Result<(), EngineError>;
+}
+
+impl FolderView {
+    /// Wraps a folder.
+    pub fn new(inner: Arc<dyn FolderAccess>) -> Self {
+        Self { inner }
+    }
+}
+
+impl std::ops::Deref for FolderView {
+    type Target = dyn FolderAccess;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.inner
+    }
+}

@@ -1,0 +1,1 @@
+//! Simulator, fakes and hermetic environments for tests.
