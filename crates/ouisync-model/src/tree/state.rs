@@ -1,0 +1,79 @@
+//! What is stored of a node, and of the history of directory placements. Serialised by the store with postcard.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{MemberId, NodeId, OpId, Stamp, Timestamp},
+    name::Name,
+    operation::{Metadata, Value},
+};
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The operation that put it there.
+    pub stamp: Stamp,
+    /// Its directory.
+    pub parent: NodeId,
+    /// Its name there.
+    pub name: Name,
+}
+
+/// A value in a content register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentValue {
+    /// The operation that wrote it.
+    pub stamp: Stamp,
+    /// Who wrote it.
+    pub author: MemberId,
+    /// When, by the author's clock.
+    pub time: Timestamp,
+    /// The value.
+    pub value: Value,
+}
+
+/// Everything known of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Where it is; `None` until a placement arrives.
+    pub placement: Option<Placement>,
+    /// The values of its content register.
+    pub content: BTreeMap<OpId, ContentValue>,
+    /// The last metadata.
+    pub metadata: Option<(Stamp, Metadata)>,
+    /// Number of nodes placed directly in it that exist.
+    pub existing_children: u64,
+    /// The placement log has records of this node.
+    pub in_log: bool,
+    /// The placement log has records that place something in this node.
+    pub parent_in_log: bool,
+}
+
+impl NodeState {
+    /// Whether its own register says that it exists.
+    pub fn has_live_value(&self) -> bool {
+        self.content
+            .values()
+            .any(|content| content.value != Value::Deleted)
+    }
+
+    /// Whether the node exists: by a value of its own or by something inside. (It is visible when it is also placed.)
+    pub fn exists(&self) -> bool {
+        self.existing_children > 0 || self.has_live_value()
+    }
+}
+
+/// A record of the log of directory placements, kept by stamp.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryPlacement {
+    /// The directory.
+    pub node: NodeId,
+    /// The directory it is put in.
+    pub parent: NodeId,
+    /// Its name there.
+    pub name: Name,
+    /// Where it was just before this record, in the order of stamps.
+    pub previous: Option<Placement>,
+}
