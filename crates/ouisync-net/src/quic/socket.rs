@@ -1,0 +1,67 @@
+//! Which sockets to bind and which addresses they make reachable.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
+
+use crate::endpoint::BindError;
+
+/// The sockets to bind for `listen`, each tried first, so that a taken port gives a clear error instead of being
+/// shared or moved. All interfaces means both families with one port; a host without IPv6 gets IPv4 alone.
+pub(super) fn check(listen: Option<SocketAddr>) -> Result<Vec<SocketAddr>, BindError> {
+    let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    if !listen.ip().is_unspecified() {
+        probe(listen)?;
+        return Ok(vec![listen]);
+    }
+    let v4 = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let v6 = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    if listen.port() != 0 {
+        probe(v4(listen.port()))?;
+        return match probe(v6(listen.port())) {
+            Err(BindError::Socket { .. }) => Ok(vec![v4(listen.port())]),
+            Err(error) => Err(error),
+            Ok(_) => Ok(vec![v4(listen.port()), v6(listen.port())]),
+        };
+    }
+    // Any port, but the same for both families.
+    let mut tries = 0;
+    loop {
+        let port = probe(v4(0))?.port();
+        match probe(v6(port)) {
+            Ok(_) => return Ok(vec![v4(port), v6(port)]),
+            Err(BindError::PortTaken { .. }) if tries < 16 => tries += 1,
+            Err(_) => return Ok(vec![v4(port)]),
+        }
+    }
+}
+
+/// Binds and frees a socket; gives its actual address.
+fn probe(socket: SocketAddr) -> Result<SocketAddr, BindError> {
+    UdpSocket::bind(socket)
+        .and_then(|bound| bound.local_addr())
+        .map_err(|source| match source.kind() {
+            ErrorKind::AddrInUse => BindError::PortTaken { socket },
+            _ => BindError::Socket { socket, source },
+        })
+}
+
+/// Where the endpoint can be reached now; loopback only when there is nothing else.
+pub(super) fn reachable(endpoint: &iroh::Endpoint) -> Vec<SocketAddr> {
+    let mut sockets: Vec<SocketAddr> = endpoint.addr().ip_addrs().copied().collect();
+    for bound in endpoint.bound_sockets() {
+        let concrete = match bound.ip() {
+            ip if !ip.is_unspecified() => bound,
+            // The interfaces are not known yet, or there are none but loopback.
+            IpAddr::V4(_) if sockets.is_empty() => {
+                SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port()))
+            }
+            _ => continue,
+        };
+        if !sockets.contains(&concrete) {
+            sockets.push(concrete);
+        }
+    }
+    sockets
+}
