@@ -1,0 +1,17 @@
+//! Key hierarchy, sealing, signatures, commits, invitations and roster rules.
+//!
+//! The only importer of cipher crates. No I/O and no clocks; randomness is passed in. Byte formats: `docs/format/keys-commits-roster.md`.
+
+pub mod commit;
+mod encoding;
+pub mod envelope;
+pub mod frame_hash;
+pub mod identity;
+pub mod invitation;
+pub mod keys;
+pub mod keystore;
+pub mod pack;
+pub mod proof;
+pub mod roster;
+mod seal;
+pub mod secret;
