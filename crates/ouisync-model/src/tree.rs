@@ -10,8 +10,10 @@ pub mod edit;
 pub mod entry;
 pub mod memory;
 mod names;
+mod same_name;
 pub mod state;
 pub mod store;
+mod united;
 pub mod view;
 pub mod walk;
 
@@ -152,11 +154,8 @@ impl<S: TreeReader> Tree<S> {
 impl<S: TreeStore> Tree<S> {
     /// Merges a commit. Any order of commits gives the same tree; a commit that is already applied changes nothing.
     ///
-    /// Nothing is written before all that it reads has been read; when a write to the storage fails, the storage's batch
-    /// must be dropped as a whole.
-    ///
     /// # Errors
-    /// Only those of the storage.
+    /// Only those of the storage, whose batch must then be dropped as a whole.
     pub fn apply(
         &mut self,
         context: &CommitContext,

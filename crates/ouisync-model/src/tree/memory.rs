@@ -79,7 +79,11 @@ impl TreeStore for MemoryTree {
     }
 
     fn put_node(&mut self, node: NodeId, state: &NodeState) -> Result<(), Infallible> {
-        self.nodes.insert(node, state.clone());
+        if *state == NodeState::default() {
+            self.nodes.remove(&node);
+        } else {
+            self.nodes.insert(node, state.clone());
+        }
         Ok(())
     }
 

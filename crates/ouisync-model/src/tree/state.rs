@@ -43,6 +43,8 @@ pub struct NodeState {
     pub content: BTreeMap<OpId, ContentValue>,
     /// The last metadata.
     pub metadata: Option<(Stamp, Metadata)>,
+    /// Number of the values in `content` that are not [`Value::Deleted`].
+    pub live_values: u64,
     /// Number of nodes placed directly in it that exist.
     pub existing_children: u64,
     /// The placement log has records of this node.
@@ -52,16 +54,21 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    /// Whether its own register says that it exists.
-    pub fn has_live_value(&self) -> bool {
-        self.content
-            .values()
-            .any(|content| content.value != Value::Deleted)
+    /// Whether the node exists: by a value of its own or by something inside. (It is visible when it is also placed.)
+    pub const fn exists(&self) -> bool {
+        self.existing_children > 0 || self.live_values > 0
     }
 
-    /// Whether the node exists: by a value of its own or by something inside. (It is visible when it is also placed.)
-    pub fn exists(&self) -> bool {
-        self.existing_children > 0 || self.has_live_value()
+    pub(super) fn insert_value(&mut self, content: ContentValue) {
+        self.live_values += u64::from(content.value != Value::Deleted);
+        self.content.insert(content.stamp.op, content);
+    }
+
+    pub(super) fn remove_value(&mut self, op: &OpId) -> Option<ContentValue> {
+        let content = self.content.remove(op)?;
+        let live = u64::from(content.value != Value::Deleted);
+        self.live_values = self.live_values.saturating_sub(live);
+        Some(content)
     }
 }
 

@@ -32,7 +32,7 @@ pub trait TreeStore: TreeReader {
     /// Remembers that the commit's operations are in the tree.
     fn mark_applied(&mut self, commit: &CommitId) -> Result<(), Self::Error>;
 
-    /// Sets the state of a node.
+    /// Sets the state of a node. The default state is as good as none and may be stored as such.
     fn put_node(&mut self, node: NodeId, state: &NodeState) -> Result<(), Self::Error>;
 
     /// Adds a link; a link (parent, name, child) is there once or not at all.

@@ -1,0 +1,7 @@
+//! The tree's merge rules, by example and by property, through the public interface only.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod devices;
+mod properties;
+mod rules;
+mod scale;
