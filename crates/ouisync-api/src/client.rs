@@ -21,7 +21,7 @@ pub use self::stream::{Checking, Events};
 use self::transport::{Reply, Transport};
 use crate::{
     data::{
-        AttachRequest, ConnectRequest, CreateRequest, Device, Done, Folder, FolderSelection, FolderStatus, Health,
+        AttachRequest, ConfirmRequest, Confirmation, ConnectRequest, CreateRequest, Device, Done, Folder, FolderSelection, FolderStatus, Health,
         Invitation, InviteRequest, JoinRequest, LockRequest, Member, PassphraseRequest, RevokeRequest, Role, RoleRequest,
         UnlockRequest, Verification, WaitRequest,
     },
@@ -144,6 +144,11 @@ impl Client {
     /// Gives a folder its plain directory.
     pub async fn attach(&self, folder: &str, path: String) -> Result<Folder, ClientError> {
         self.send(Method::PUT, &format!("{}/path", folder_path(folder)), Some(&AttachRequest { path })).await
+    }
+
+    /// Says that what looked like an accident to a folder's directory was meant.
+    pub async fn confirm(&self, folder: &str, confirm: Confirmation) -> Result<(), ClientError> {
+        self.post(&format!("{}/confirm", folder_path(folder)), &ConfirmRequest { confirm }).await.map(done)
     }
 
     /// Stops and forgets a folder on this device; plain files stay.

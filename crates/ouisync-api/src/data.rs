@@ -97,6 +97,24 @@ pub struct AttachRequest {
     pub path: String,
 }
 
+/// What looked like an accident to a folder's directory, and was meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirmation {
+    /// The directory was emptied on purpose: its files are to be deleted everywhere.
+    Deletion,
+    /// Another directory than before is at the path on purpose: it is adopted, nothing is deleted.
+    Directory,
+}
+
+/// The user's word about a folder's directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmRequest {
+    /// What was meant.
+    pub confirm: Confirmation,
+}
+
 /// A folder in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Folder {

@@ -1,4 +1,13 @@
-//! Configuration, lifecycle, key store and HTTP server of a running device.
+//! Configuration, lifecycle and HTTP server of a running device.
+//!
+//! Composes the engine with the views of its folders and serves the API of `ouisync-api`. Keeps no rules about
+//! folders: what may be done is decided in the engine, what it looks like in the clients.
 
-/// Runs.
-pub fn run() {}
+pub mod home;
+pub mod logs;
+pub mod serve;
+
+mod device;
+mod http;
+mod refusal;
+mod service;

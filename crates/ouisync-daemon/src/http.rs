@@ -1,0 +1,11 @@
+//! The HTTP interface: routes, who may ask, and the connections.
+
+pub(crate) mod connections;
+pub(crate) mod guard;
+pub(crate) mod routes;
+
+mod answer;
+mod streams;
+
+#[cfg(test)]
+mod tests;

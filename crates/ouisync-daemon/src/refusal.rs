@@ -1,0 +1,51 @@
+//! The one place where failures below become kind, message and hint.
+
+use ouisync_api::error::{ErrorBody, ErrorKind};
+use ouisync_engine::error::{EngineError, ErrorKind as EngineKind};
+
+/// Maps an engine's error.
+pub(crate) fn from_engine(error: &EngineError) -> ErrorBody {
+    let kind = match (error, error.kind()) {
+        (EngineError::TimedOut(..), _) => ErrorKind::TimedOut,
+        (_, EngineKind::Invalid) => ErrorKind::Invalid,
+        (_, EngineKind::NotFound) => ErrorKind::NotFound,
+        (_, EngineKind::Conflict) => ErrorKind::Conflict,
+        (_, EngineKind::Forbidden) => ErrorKind::Forbidden,
+        (_, EngineKind::Locked) => ErrorKind::Locked,
+        (_, EngineKind::Unavailable) => ErrorKind::Unavailable,
+        (_, EngineKind::Corruption) => ErrorKind::Corruption,
+        (_, EngineKind::Internal) => ErrorKind::Internal,
+    };
+    let hint = match error {
+        EngineError::NoPassphrase => "Set one first: 'ouisync passphrase set', or give it to 'ouisync lock' on standard input.",
+        EngineError::WrongPassphrase => "Type it again; nothing was changed.",
+        EngineError::AmbiguousMember(_) => "See the ids with 'ouisync members'.",
+        _ => error.hint(),
+    };
+    ErrorBody::new(kind, error.to_string(), hint)
+}
+
+/// A wrong request.
+pub(crate) fn invalid(message: impl Into<String>, hint: impl Into<String>) -> ErrorBody {
+    ErrorBody::new(ErrorKind::Invalid, message, hint)
+}
+
+/// A defect of this program.
+pub(crate) fn internal(message: impl Into<String>) -> ErrorBody {
+    ErrorBody::new(ErrorKind::Internal, message, "Look at the daemon's log; what was acknowledged is safe.")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn time_outs_and_locks_keep_their_kind() {
+        let timed_out = from_engine(&EngineError::TimedOut(Duration::from_secs(1), "no peer".into()));
+        assert_eq!(timed_out.kind.exit_code(), 4);
+        assert_eq!(from_engine(&EngineError::Locked).kind.exit_code(), 8);
+        assert!(from_engine(&EngineError::NoPassphrase).hint.contains("passphrase set"));
+    }
+}

@@ -1,0 +1,47 @@
+//! What the HTTP interface can ask of the running device: the seam between them, so that each is tested without the other.
+
+use std::{future::Future, pin::Pin};
+
+use ouisync_api::{
+    data::{
+        Confirmation, CreateRequest, Device, Folder, FolderStatus, Invitation, InviteRequest, JoinRequest, LockRequest, Member,
+        PassphraseRequest, Role, UnlockRequest, Verification,
+    },
+    error::ErrorBody,
+    event::Event,
+};
+use tokio::sync::{broadcast, watch};
+
+/// The answer to a request, later.
+pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, ErrorBody>> + Send + 'a>>;
+
+/// Where a check tells its bytes done and in all; it stops when nobody listens any more.
+pub(crate) type CheckWatch = watch::Sender<(u64, u64)>;
+
+/// The running device. A `folder` is a name or an id; a `member` an id, a beginning of one, or a name.
+pub(crate) trait Service: Send + Sync + 'static {
+    fn device(&self) -> Reply<'_, Device>;
+    fn connect(&self, address: String) -> Reply<'_, ()>;
+    fn folders(&self) -> Reply<'_, Vec<Folder>>;
+    fn create(&self, request: CreateRequest) -> Reply<'_, Folder>;
+    fn attach(&self, folder: String, path: String) -> Reply<'_, Folder>;
+    fn confirm(&self, folder: String, confirmation: Confirmation) -> Reply<'_, ()>;
+    fn forget(&self, folder: String) -> Reply<'_, ()>;
+    fn join(&self, request: JoinRequest) -> Reply<'_, Folder>;
+    fn invite(&self, folder: String, request: InviteRequest) -> Reply<'_, Invitation>;
+    fn revoke(&self, folder: String, invitation: String) -> Reply<'_, ()>;
+    fn members(&self, folder: String) -> Reply<'_, Vec<Member>>;
+    fn remove_member(&self, folder: String, member: String) -> Reply<'_, ()>;
+    fn set_role(&self, folder: String, member: String, role: Role) -> Reply<'_, ()>;
+    fn statuses(&self) -> Reply<'_, Vec<FolderStatus>>;
+    fn status(&self, folder: String) -> Reply<'_, FolderStatus>;
+    fn wait(&self, folder: String, timeout: Option<std::time::Duration>) -> Reply<'_, ()>;
+    fn verify(&self, folder: Option<String>, progress: CheckWatch) -> Reply<'_, Verification>;
+    fn repair(&self, folder: Option<String>) -> Reply<'_, Verification>;
+    fn lock(&self, request: LockRequest) -> Reply<'_, ()>;
+    fn unlock(&self, request: UnlockRequest) -> Reply<'_, Vec<Folder>>;
+    fn set_passphrase(&self, request: PassphraseRequest) -> Reply<'_, ()>;
+    fn pause(&self, folder: Option<String>) -> Reply<'_, ()>;
+    fn resume(&self, folder: Option<String>) -> Reply<'_, ()>;
+    fn events(&self) -> broadcast::Receiver<Event>;
+}
