@@ -1,0 +1,239 @@
+//! Reads single chunks: finds a place whose pack is here, opens the frames that hold it, checks what comes out.
+
+use std::{io, sync::Arc};
+
+use ouisync_crypto::{
+    keys::{ChunkIdKey, FolderKeys},
+    pack::{FRAME_LENGTH, Frame, PackHeader, PackKey, frames_of_plaintext, plaintext_capacity},
+};
+use ouisync_model::{
+    id::{ChunkId, PackId},
+    operation::{ChunkPlace, ChunkRef, Encoding},
+};
+
+use super::{ChunkPlaces, ContentError, FrameSource};
+use crate::{chunker::SizeLevel, pack_builder::FramePosition};
+
+/// Opened frames kept: neighbouring chunks share frames, and a file's chunks alternate between two packs.
+const FRAMES_KEPT: usize = 8;
+/// Packs whose key and length are kept.
+const PACKS_KEPT: usize = 32;
+
+/// The folder's keys that reading needs. Clones share them.
+#[derive(Clone, Debug)]
+pub struct ReadKeys {
+    /// Checks chunks.
+    pub chunk_ids: ChunkIdKey,
+    /// Open packs of all known epochs.
+    pub folder: Arc<FolderKeys>,
+}
+
+/// Reads chunks out of packs. Not shared between threads; make one for each reader.
+pub struct ChunkReader<P, F> {
+    keys: ReadKeys,
+    places: P,
+    source: F,
+    /// Most recently used last.
+    packs: Vec<OpenedPack>,
+    /// Most recently used last.
+    frames: Vec<OpenedFrame>,
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+    stored: Vec<u8>,
+}
+
+struct OpenedPack {
+    pack: PackId,
+    frames: u32,
+    key: Arc<PackKey>,
+}
+
+struct OpenedFrame {
+    pack: PackId,
+    index: u32,
+    bytes: Box<Frame>,
+}
+
+impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
+    /// A reader of packs from `source` by the places that `places` knows.
+    pub fn new(keys: ReadKeys, places: P, source: F) -> Self {
+        Self {
+            keys,
+            places,
+            source,
+            packs: Vec::new(),
+            frames: Vec::new(),
+            decompressor: None,
+            stored: Vec::new(),
+        }
+    }
+
+    /// Reads a chunk into `plaintext`, replacing what is there. Of several places all are tried until one gives the chunk.
+    pub fn read(&mut self, chunk: ChunkRef, plaintext: &mut Vec<u8>) -> Result<(), ContentError> {
+        if chunk.length as usize > SizeLevel::MAX_CHUNK {
+            return Err(ContentError::Inconsistent);
+        }
+        let mut failure = ContentError::NotYetKnown(chunk.chunk);
+        for (pack, place) in self.places.places(&chunk.chunk)? {
+            if place.length != chunk.length {
+                failure = ContentError::Inconsistent;
+                continue;
+            }
+            match self.read_place(&pack, &place, plaintext) {
+                Ok(()) => return Ok(()),
+                // Damage is told rather than absence: it wants repair.
+                Err(ContentError::MissingPack(_)) if matches!(failure, ContentError::Damaged(_)) => {}
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Reads the chunk at `place` in `pack` and checks it.
+    pub fn read_place(
+        &mut self,
+        pack: &PackId,
+        place: &ChunkPlace,
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), ContentError> {
+        let damaged = || ContentError::Damaged(*pack);
+        let (start, length) = (place.offset as usize, place.length as usize);
+        if length > SizeLevel::MAX_CHUNK || place.stored as usize > SizeLevel::MAX_CHUNK {
+            return Err(damaged());
+        }
+        plaintext.clear();
+        match place.encoding {
+            Encoding::Raw if place.stored == place.length => {
+                self.read_stored(pack, start, length, plaintext)?;
+            }
+            Encoding::Raw => return Err(damaged()),
+            Encoding::Zstd => {
+                let mut stored = std::mem::take(&mut self.stored);
+                stored.clear();
+                let read = self.read_stored(pack, start, place.stored as usize, &mut stored);
+                plaintext.resize(length, 0);
+                let decompressed = read.and_then(|()| self.decompress(&stored, plaintext).map_err(|_| damaged()));
+                self.stored = stored;
+                if decompressed? != length {
+                    return Err(damaged());
+                }
+            }
+        }
+        if self.chunk_id(plaintext) == place.chunk { Ok(()) } else { Err(damaged()) }
+    }
+
+    pub(super) fn chunk_id(&self, plaintext: &[u8]) -> ChunkId {
+        self.keys.chunk_ids.chunk_id(plaintext)
+    }
+
+    pub(super) const fn places(&self) -> &P {
+        &self.places
+    }
+
+    /// Whether a pack is here.
+    pub(super) fn is_here(&mut self, pack: &PackId) -> Result<bool, ContentError> {
+        let count = self.source.frame_count(pack).map_err(ContentError::store(*pack))?;
+        Ok(count.is_some())
+    }
+
+    fn decompress(&mut self, stored: &[u8], plaintext: &mut [u8]) -> io::Result<usize> {
+        let decompressor = match &mut self.decompressor {
+            Some(decompressor) => decompressor,
+            none => none.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress_to_buffer(stored, plaintext)
+    }
+
+    /// Appends `length` bytes from byte `start` of the pack's plaintext to `output`.
+    fn read_stored(
+        &mut self,
+        pack: &PackId,
+        start: usize,
+        length: usize,
+        output: &mut Vec<u8>,
+    ) -> Result<(), ContentError> {
+        let (frames, key) = self.open_pack(pack)?;
+        let range = start as u64..(start + length) as u64;
+        if range.end > plaintext_capacity(frames) {
+            return Err(ContentError::Damaged(*pack));
+        }
+        let indices = frames_of_plaintext(range);
+        let mut position = FramePosition::of(start);
+        let mut rest = length;
+        let mut take = |frame: &Frame| {
+            let count = rest.min(position.room);
+            output.extend_from_slice(&frame[position.offset..position.offset + count]);
+            rest -= count;
+            position = FramePosition::of(start + length - rest);
+        };
+        let mut next = indices.start;
+        while next < indices.end
+            && let Some(frame) = self.opened_frame(pack, next)
+        {
+            take(frame);
+            next += 1;
+        }
+        if next == indices.end {
+            return Ok(());
+        }
+        let count = indices.end - next;
+        let mut sealed = self.source.read_frames(pack, next, count).map_err(ContentError::store(*pack))?;
+        let (sealed, extra) = sealed.as_chunks_mut::<FRAME_LENGTH>();
+        if sealed.len() != count as usize || !extra.is_empty() {
+            return Err(ContentError::Damaged(*pack));
+        }
+        for (index, frame) in (next..).zip(sealed.iter_mut()) {
+            key.open_frame(index, index + 1 == frames, frame).map_err(|_| ContentError::Damaged(*pack))?;
+            take(frame);
+        }
+        if let Some(last) = sealed.last() {
+            self.keep_frame(pack, indices.end - 1, last);
+        }
+        Ok(())
+    }
+
+    /// A frame opened before.
+    fn opened_frame(&mut self, pack: &PackId, index: u32) -> Option<&Frame> {
+        let at = self.frames.iter().position(|frame| frame.index == index && frame.pack == *pack)?;
+        let newest = self.frames.len() - 1;
+        self.frames[at..].rotate_left(1);
+        Some(&self.frames[newest].bytes)
+    }
+
+    fn keep_frame(&mut self, pack: &PackId, index: u32, frame: &Frame) {
+        if self.frames.len() < FRAMES_KEPT {
+            self.frames.push(OpenedFrame { pack: *pack, index, bytes: Box::new(*frame) });
+        } else {
+            self.frames.rotate_left(1);
+            if let Some(oldest) = self.frames.last_mut() {
+                oldest.pack = *pack;
+                oldest.index = index;
+                oldest.bytes.copy_from_slice(frame);
+            }
+        }
+    }
+
+    /// Length in frames and key of a pack.
+    fn open_pack(&mut self, pack: &PackId) -> Result<(u32, Arc<PackKey>), ContentError> {
+        if let Some(at) = self.packs.iter().position(|opened| opened.pack == *pack) {
+            self.packs[at..].rotate_left(1);
+            if let Some(opened) = self.packs.last() {
+                return Ok((opened.frames, Arc::clone(&opened.key)));
+            }
+        }
+        let frames = self.source.frame_count(pack).map_err(ContentError::store(*pack))?;
+        let frames = frames.ok_or(ContentError::MissingPack(*pack))?;
+        let first = self.source.read_frames(pack, 0, 1).map_err(ContentError::store(*pack))?;
+        let mut first: Box<Frame> =
+            first.into_boxed_slice().try_into().map_err(|_| ContentError::Damaged(*pack))?;
+        let (_, key) =
+            self.keys.folder.open_pack(&PackHeader::of_frame(&first)).ok_or(ContentError::NoKey(*pack))?;
+        key.open_frame(0, frames == 1, &mut first).map_err(|_| ContentError::Damaged(*pack))?;
+        self.keep_frame(pack, 0, &first);
+        let key = Arc::new(key);
+        if self.packs.len() == PACKS_KEPT {
+            self.packs.remove(0);
+        }
+        self.packs.push(OpenedPack { pack: *pack, frames, key: Arc::clone(&key) });
+        Ok((frames, key))
+    }
+}

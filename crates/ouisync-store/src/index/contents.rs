@@ -1,0 +1,322 @@
+//! Where chunks lie and what uses them.
+//!
+//! A chunk is used once for each time that a value in the tree lists it. A pack is used by the chunks in it that are. A long
+//! chunk list is itself stored in chunks, which may not be here when its value arrives: until [`IndexBatch::supply_list`] tells
+//! what it lists, it waits among [`Index::pending_lists`], and no pack counts as unreferenced.
+
+use ouisync_model::{
+    id::{ChunkId, PackId},
+    operation::{ChunkPlace, ChunkRef, Encoding, FileContent, FileData, PackTable, Value},
+    tree::{Changes, ContentChange},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Index, IndexError, IndexSnapshot, Records, batch::IndexBatch, encode, table};
+use crate::content::ChunkPlaces;
+
+/// Ids or references in one record of a longer list.
+const PART: usize = 1024;
+
+/// What is known of a chunk.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct ChunkRecord {
+    /// Number of times that values in the tree list it.
+    uses: u64,
+    places: Vec<PlaceRecord>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct PlaceRecord {
+    pack: PackId,
+    offset: u32,
+    stored: u32,
+    length: u32,
+    encoding: Encoding,
+}
+
+/// How much of a pack the tree uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackUse {
+    /// The pack.
+    pub pack: PackId,
+    /// Chunks in it.
+    pub chunks: u32,
+    /// Bytes that they take in it.
+    pub bytes: u64,
+    /// Chunks that a value in the tree lists.
+    pub used_chunks: u32,
+    /// Bytes that these take.
+    pub used_bytes: u64,
+}
+
+/// A long chunk list: a name of the chunks that hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ListId([u8; 16]);
+
+#[derive(Serialize, Deserialize)]
+struct ListRecord {
+    /// Number of values in the tree that have it.
+    values: u64,
+    /// What it lists is counted.
+    supplied: bool,
+}
+
+fn places<R: Records>(records: &R, chunk: &ChunkId) -> Result<Vec<(PackId, ChunkPlace)>, IndexError> {
+    let record: Option<ChunkRecord> = records.get(table::CHUNK, chunk.as_bytes(), &[])?;
+    let places = record.map(|record| record.places).unwrap_or_default();
+    let place = |place: PlaceRecord| {
+        let PlaceRecord { pack, offset, stored, length, encoding } = place;
+        (pack, ChunkPlace { chunk: *chunk, offset, stored, length, encoding })
+    };
+    Ok(places.into_iter().map(place).collect())
+}
+
+macro_rules! chunk_places {
+    ($type:ty) => {
+        impl ChunkPlaces for $type {
+            fn places(&self, chunk: &ChunkId) -> Result<Vec<(PackId, ChunkPlace)>, IndexError> {
+                places(self, chunk)
+            }
+        }
+    };
+}
+
+chunk_places!(Index);
+chunk_places!(IndexSnapshot);
+chunk_places!(IndexBatch);
+
+impl Index {
+    /// Whether the index knows a place of this chunk. Whether its pack is live and here is for the caller to see.
+    pub fn has_place(&self, chunk: &ChunkId) -> Result<bool, IndexError> {
+        Ok(!self.places(chunk)?.is_empty())
+    }
+
+    /// How much of each known pack the tree uses, in no order.
+    pub fn pack_uses(&self) -> Result<Vec<PackUse>, IndexError> {
+        self.list(table::PACK, &[], usize::MAX)
+    }
+
+    /// How much of a pack the tree uses; `None` when its table was not added.
+    pub fn pack_use(&self, pack: &PackId) -> Result<Option<PackUse>, IndexError> {
+        self.get(table::PACK, &[], pack.as_bytes())
+    }
+
+    /// The ids of a pack's chunks.
+    pub fn pack_chunks(&self, pack: &PackId) -> Result<Vec<ChunkId>, IndexError> {
+        pack_chunks(self, pack)
+    }
+
+    /// Packs that the tree used and uses no more: candidates for release. A pack that was never used isn't among them, as
+    /// its commit may precede the one that uses it. Empty while any list is pending.
+    pub fn unreferenced_packs(&self) -> Result<Vec<PackId>, IndexError> {
+        if self.pending_lists(1)?.is_empty() { self.list(table::UNUSED, &[], usize::MAX) } else { Ok(Vec::new()) }
+    }
+
+    /// At most `limit` contents in the tree whose long chunk list is not known yet. Read their
+    /// [chunks](crate::content::ContentReader::chunks) when they are here and supply them.
+    pub fn pending_lists(&self, limit: usize) -> Result<Vec<(ListId, FileContent)>, IndexError> {
+        self.list(table::LIST_PENDING, &[], limit)
+    }
+}
+
+fn pack_chunks<R: Records>(records: &R, pack: &PackId) -> Result<Vec<ChunkId>, IndexError> {
+    let parts: Vec<Vec<ChunkId>> = records.list(table::PACK_CHUNKS, pack.as_bytes(), usize::MAX)?;
+    Ok(parts.concat())
+}
+
+impl IndexBatch {
+    /// Adds the places that a commit tells of a pack's chunks. Adding them again changes nothing; places that differ from
+    /// those known are added beside them, and reading finds out which are true.
+    pub fn add_pack(&mut self, pack_table: &PackTable) -> Result<(), IndexError> {
+        let pack = pack_table.pack;
+        let mut added = Vec::new();
+        for place in &pack_table.chunks {
+            let mut record = self.chunk_record(&place.chunk)?;
+            let ChunkPlace { chunk, offset, stored, length, encoding } = *place;
+            let new = PlaceRecord { pack, offset, stored, length, encoding };
+            if record.places.contains(&new) {
+                continue;
+            }
+            record.places.push(new);
+            self.put_chunk_record(&chunk, &record);
+            self.update_pack(pack, |pack| {
+                pack.chunks = pack.chunks.saturating_add(1);
+                pack.bytes = pack.bytes.saturating_add(u64::from(stored));
+                pack.count(record.uses > 0, stored);
+            })?;
+            added.push(chunk);
+        }
+        for part in added.chunks(PART) {
+            // Named by the first chunk, so that what a second table adds stands beside the first.
+            self.put(table::PACK_CHUNKS, pack.as_bytes(), part[0].as_bytes(), part);
+        }
+        Ok(())
+    }
+
+    /// Forgets a pack that is no longer live: its chunks have no place there any more.
+    pub fn remove_pack(&mut self, pack: &PackId) -> Result<(), IndexError> {
+        for chunk in pack_chunks(self, pack)? {
+            let mut record = self.chunk_record(&chunk)?;
+            record.places.retain(|place| place.pack != *pack);
+            self.put_chunk_record(&chunk, &record);
+        }
+        let (first, last) = self.group(table::PACK_CHUNKS, pack.as_bytes()).range();
+        for (key, _) in self.values(first, last, usize::MAX)? {
+            self.remove_at(key);
+        }
+        self.packs.insert(*pack, None);
+        self.remove(table::UNUSED, &[], pack.as_bytes());
+        Ok(())
+    }
+
+    /// Counts what came into and went out of the tree.
+    pub fn account(&mut self, changes: &Changes) -> Result<(), IndexError> {
+        // Additions first: what moves from one value to another is used all the time.
+        for change in &changes.added {
+            self.account_value(change, true)?;
+        }
+        for change in &changes.dropped {
+            self.account_value(change, false)?;
+        }
+        Ok(())
+    }
+
+    /// Tells what a pending list lists.
+    pub fn supply_list(&mut self, list: ListId, chunks: &[ChunkRef]) -> Result<(), IndexError> {
+        let record: Option<ListRecord> = self.get(table::LIST, &[], &list.0)?;
+        let Some(ListRecord { values, supplied: false }) = record else {
+            return Ok(());
+        };
+        self.put(table::LIST, &[], &list.0, &ListRecord { values, supplied: true });
+        self.remove(table::LIST_PENDING, &[], &list.0);
+        for (index, part) in chunks.chunks(PART).enumerate() {
+            self.put(table::LIST_CHUNKS, &list.0, &index.to_le_bytes(), part);
+        }
+        self.use_chunks(chunks, true)
+    }
+
+    fn account_value(&mut self, change: &ContentChange, added: bool) -> Result<(), IndexError> {
+        let totals = &mut self.meta.totals;
+        let step = |counter: &mut u64, by: u64| {
+            *counter = if added { counter.saturating_add(by) } else { counter.saturating_sub(by) };
+        };
+        match &change.value {
+            Value::Deleted => Ok(()),
+            Value::Directory => {
+                step(&mut totals.directories, 1);
+                Ok(())
+            }
+            Value::Symlink(_) => {
+                step(&mut totals.symlinks, 1);
+                Ok(())
+            }
+            Value::File(content) => {
+                step(&mut totals.files, 1);
+                step(&mut totals.bytes, content.size);
+                match &content.data {
+                    FileData::Inline(..) => Ok(()),
+                    FileData::Chunks(chunks) => self.use_chunks(chunks, added),
+                    FileData::Indirect(parts) => {
+                        self.use_chunks(parts, added)?;
+                        self.use_list(content, parts, added)
+                    }
+                }
+            }
+        }
+    }
+
+    fn use_list(&mut self, content: &FileContent, parts: &[ChunkRef], added: bool) -> Result<(), IndexError> {
+        let list = ListId(self.map().name(table::LIST, &encode(parts)));
+        let record: Option<ListRecord> = self.get(table::LIST, &[], &list.0)?;
+        let mut record = record.unwrap_or(ListRecord { values: 0, supplied: false });
+        let before = record.values;
+        record.values = if added { before.saturating_add(1) } else { before.saturating_sub(1) };
+        if record.values > 0 {
+            self.put(table::LIST, &[], &list.0, &record);
+            if before == 0 {
+                self.put(table::LIST_PENDING, &[], &list.0, &(list, content));
+            }
+            return Ok(());
+        }
+        self.remove(table::LIST, &[], &list.0);
+        self.remove(table::LIST_PENDING, &[], &list.0);
+        if record.supplied {
+            let (first, last) = self.group(table::LIST_CHUNKS, &list.0).range();
+            for (key, value) in self.values(first, last, usize::MAX)? {
+                let part: Vec<ChunkRef> = super::decode(table::LIST_CHUNKS, &value)?;
+                self.use_chunks(&part, false)?;
+                self.remove_at(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn use_chunks(&mut self, chunks: &[ChunkRef], added: bool) -> Result<(), IndexError> {
+        for chunk in chunks {
+            let mut record = self.chunk_record(&chunk.chunk)?;
+            let was_used = record.uses > 0;
+            record.uses = if added { record.uses.saturating_add(1) } else { record.uses.saturating_sub(1) };
+            let is_used = record.uses > 0;
+            self.put_chunk_record(&chunk.chunk, &record);
+            if was_used != is_used {
+                for place in &record.places {
+                    self.update_pack(place.pack, |pack| pack.count(is_used, place.stored))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn chunk_record(&self, chunk: &ChunkId) -> Result<ChunkRecord, IndexError> {
+        Ok(self.get(table::CHUNK, chunk.as_bytes(), &[])?.unwrap_or_default())
+    }
+
+    fn put_chunk_record(&mut self, chunk: &ChunkId, record: &ChunkRecord) {
+        if record.uses == 0 && record.places.is_empty() {
+            self.remove(table::CHUNK, chunk.as_bytes(), &[]);
+        } else {
+            self.put(table::CHUNK, chunk.as_bytes(), &[], record);
+        }
+    }
+
+    fn update_pack(&mut self, pack: PackId, change: impl FnOnce(&mut PackUse)) -> Result<(), IndexError> {
+        let known = match self.packs.get(&pack) {
+            Some(known) => *known,
+            None => self.get(table::PACK, &[], pack.as_bytes())?,
+        };
+        let mut updated =
+            known.unwrap_or(PackUse { pack, chunks: 0, bytes: 0, used_chunks: 0, used_bytes: 0 });
+        let was_used = updated.used_chunks > 0;
+        change(&mut updated);
+        match (was_used, updated.used_chunks > 0) {
+            (true, false) => self.put(table::UNUSED, &[], pack.as_bytes(), &pack),
+            (false, true) => self.remove(table::UNUSED, &[], pack.as_bytes()),
+            _ => {}
+        }
+        self.packs.insert(pack, Some(updated));
+        Ok(())
+    }
+
+    /// Puts the packs' counters among the changes.
+    pub(super) fn write_packs(&mut self) {
+        for (pack, counters) in std::mem::take(&mut self.packs) {
+            match counters {
+                Some(counters) => self.put(table::PACK, &[], pack.as_bytes(), &counters),
+                None => self.remove(table::PACK, &[], pack.as_bytes()),
+            }
+        }
+    }
+}
+
+impl PackUse {
+    /// Counts a chunk as used, or as used no more. An unused chunk that was not counted stays so.
+    fn count(&mut self, used: bool, stored: u32) {
+        if used {
+            self.used_chunks = self.used_chunks.saturating_add(1);
+            self.used_bytes = self.used_bytes.saturating_add(u64::from(stored));
+        } else {
+            self.used_chunks = self.used_chunks.saturating_sub(1);
+            self.used_bytes = self.used_bytes.saturating_sub(u64::from(stored));
+        }
+    }
+}
