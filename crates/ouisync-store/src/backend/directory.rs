@@ -1,0 +1,147 @@
+//! A store in a directory of the file system.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    backend::{Backend, CatalogueLimits, Listed},
+    catalogue::{fjall_records::FjallRecords, records::Records},
+    error::StoreError,
+};
+
+/// Files in a directory that only its owner can read.
+#[derive(Debug)]
+pub struct DirectoryBackend {
+    root: PathBuf,
+}
+
+impl DirectoryBackend {
+    /// Makes the directory (mode 0700) when it doesn't exist.
+    pub fn new(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let root = root.into();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&root)
+            .map_err(StoreError::io("making the store's directory"))?;
+        Ok(Self { root })
+    }
+
+    fn path(&self, relative: &Path) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    fn list(
+        &self,
+        directory: &Path,
+        mut keep: impl FnMut(String, &fs::Metadata),
+    ) -> io::Result<()> {
+        let entries = match fs::read_dir(self.path(directory)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string() {
+                match entry.metadata() {
+                    Ok(metadata) => keep(name, &metadata),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Backend for DirectoryBackend {
+    fn create_dir(&self, directory: &Path) -> io::Result<()> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.path(directory))
+    }
+
+    fn list_files(&self, directory: &Path) -> io::Result<Vec<Listed>> {
+        let mut files = Vec::new();
+        self.list(directory, |name, metadata| {
+            if metadata.is_file() {
+                files.push(Listed {
+                    name,
+                    length: metadata.len(),
+                });
+            }
+        })?;
+        Ok(files)
+    }
+
+    fn list_dirs(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.list(directory, |name, metadata| {
+            if metadata.is_dir() {
+                names.push(name);
+            }
+        })?;
+        Ok(names)
+    }
+
+    fn length(&self, file: &Path) -> io::Result<Option<u64>> {
+        match fs::symlink_metadata(self.path(file)) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_at(&self, file: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.path(file))?;
+        file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, file: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        File::open(self.path(file))?.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, file: &Path) -> io::Result<()> {
+        match fs::remove_file(self.path(file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn sync_file(&self, file: &Path) -> io::Result<()> {
+        File::open(self.path(file))?.sync_data()
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        File::open(self.path(directory))?.sync_all()
+    }
+
+    fn free_space(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.root)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn open_records(&self, limits: CatalogueLimits) -> Result<Arc<dyn Records>, StoreError> {
+        Ok(Arc::new(FjallRecords::open(
+            &self.root.join("catalogue"),
+            limits,
+        )?))
+    }
+}

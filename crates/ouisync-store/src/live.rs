@@ -1,0 +1,162 @@
+//! The live set: an OR-Set of packs whose elements are dots (commit, pack).
+//!
+//! A dot is in force when its commit is accepted and no accepted commit releases it; a pack is live while a dot of it is in
+//! force. So the set is a function of the set of accepted commits, whatever their order. Changes only a [`Draft`].
+
+use std::ops::ControlFlow;
+
+use ouisync_crypto::commit::{Dot, LiveDigest, PackAdd};
+use ouisync_model::{
+    id::{CommitId, PackId},
+    operation::PackSize,
+};
+
+use crate::{
+    catalogue::{
+        Disposition, Draft, PackRecord, Presence, decode, encode, key, pack_of, scan_prefix,
+        unreadable,
+    },
+    error::StoreError,
+    store::{Store, commits::decode_commit},
+};
+
+impl Store {
+    /// Whether the folder needs the pack.
+    pub fn is_live(&self, pack: PackId) -> Result<bool, StoreError> {
+        Ok(pack_of(self.records(), pack)?.is_some_and(|record| record.is_live()))
+    }
+
+    /// The adds of a pack that are in force: what a commit has to release to make it no longer needed.
+    pub fn dots_of(&self, pack: PackId) -> Result<Vec<Dot>, StoreError> {
+        let mut dots = Vec::new();
+        scan_prefix(self.records(), &key::uses_of(pack), |key, _| {
+            let commit = key::part(key, 33).ok_or_else(|| unreadable(key::USE))?;
+            dots.push(Dot {
+                commit: CommitId::from_bytes(commit),
+                pack,
+            });
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(dots)
+    }
+
+    /// Live packs above `after` in order of their ids, at most `limit`.
+    pub fn live_packs(
+        &self,
+        after: Option<PackId>,
+        limit: usize,
+    ) -> Result<Vec<(PackId, PackSize)>, StoreError> {
+        let mut start = after.map_or(vec![key::PACK], key::pack);
+        if after.is_some() {
+            start.push(0);
+        }
+        let mut found = Vec::new();
+        crate::catalogue::scan_range(self.records(), &start, &[key::PACK + 1], |key, value| {
+            if found.len() == limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let record: PackRecord = decode(key::PACK, value)?;
+            if record.is_live() {
+                let pack = key::part(key, 1).ok_or_else(|| unreadable(key::PACK))?;
+                found.push((PackId::from_bytes(pack), record.size));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+}
+
+/// Puts the adds and releases of an accepted commit into force.
+pub(crate) fn accept(
+    draft: &mut Draft<'_>,
+    commit: CommitId,
+    added: &[PackAdd],
+    released: &[Dot],
+) -> Result<(), StoreError> {
+    for PackAdd { pack, size } in added {
+        if !draft.any(&key::releases_of(commit, *pack))? {
+            add_use(draft, commit, *pack, *size)?;
+        }
+    }
+    for dot in released {
+        draft.put(key::release(dot.commit, dot.pack, commit), Vec::new());
+        remove_use(draft, dot.commit, dot.pack)?;
+    }
+    Ok(())
+}
+
+/// Takes the adds and releases of a commit that is no longer accepted out of force.
+pub(crate) fn withdraw(
+    draft: &mut Draft<'_>,
+    commit: CommitId,
+    added: &[PackAdd],
+    released: &[Dot],
+) -> Result<(), StoreError> {
+    for dot in released {
+        draft.remove(key::release(dot.commit, dot.pack, commit));
+        if draft.any(&key::releases_of(dot.commit, dot.pack))? {
+            continue;
+        }
+        let accepted = draft
+            .meta(dot.commit)?
+            .is_some_and(|meta| meta.disposition == Disposition::Accepted);
+        if let (true, Some(bytes)) = (accepted, draft.get(&key::commit(dot.commit))?) {
+            let adder = decode_commit(dot.commit, bytes)?;
+            if let Some(add) = adder.header().added.iter().find(|add| add.pack == dot.pack) {
+                add_use(draft, dot.commit, add.pack, add.size)?;
+            }
+        }
+    }
+    for PackAdd { pack, .. } in added {
+        remove_use(draft, commit, *pack)?;
+    }
+    Ok(())
+}
+
+fn add_use(
+    draft: &mut Draft<'_>,
+    commit: CommitId,
+    pack: PackId,
+    size: PackSize,
+) -> Result<(), StoreError> {
+    draft.put(key::use_of(pack, commit), encode(&size));
+    let record = match draft.pack(pack)? {
+        Some(record) if record.is_live() => return Ok(()),
+        Some(record) => PackRecord {
+            since: None,
+            ..record
+        },
+        None => PackRecord {
+            size,
+            presence: Presence::Missing,
+            since: None,
+        },
+    };
+    draft.summary.live.add(&pack);
+    draft.set_pack(pack, Some(record))
+}
+
+fn remove_use(draft: &mut Draft<'_>, commit: CommitId, pack: PackId) -> Result<(), StoreError> {
+    let key = key::use_of(pack, commit);
+    if draft.get(&key)?.is_none() {
+        return Ok(());
+    }
+    draft.remove(key);
+    if draft.any(&key::uses_of(pack))? {
+        return Ok(());
+    }
+    draft.summary.live.remove(&pack);
+    let since = Some(draft.summary.clock.age);
+    let released = draft
+        .pack(pack)?
+        .map(|record| PackRecord { since, ..record });
+    // Of a pack that never came whole there is nothing to keep.
+    draft.set_pack(pack, released.filter(|record| record.presence.has_file()))
+}
+
+impl Store {
+    /// Count and digest of the live packs.
+    pub fn live_digest(&self) -> LiveDigest {
+        self.summary().live
+    }
+}

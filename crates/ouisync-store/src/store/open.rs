@@ -1,0 +1,304 @@
+//! Opening: reading the state, and finishing or undoing what a crash interrupted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::ControlFlow,
+    path::Path,
+};
+
+use ouisync_crypto::commit::LiveDigest;
+use ouisync_model::{
+    id::{CommitId, MemberId, PackId, Sequence},
+    operation::PackSize,
+};
+
+use crate::{
+    catalogue::{
+        AgeClock, FORMAT_VERSION, PackRecord, Presence, Summary, decode, encode, key,
+        records::Records, scan_prefix, unreadable,
+    },
+    error::StoreError,
+    pack_file,
+    store::{State, Store, incoming::Partial},
+};
+
+/// Reads the state from the catalogue, making the summary in a new one.
+pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
+    let summary = match records.get(&key::summary())? {
+        Some(bytes) if bytes.first() == Some(&FORMAT_VERSION) => decode(key::SUMMARY, &bytes)?,
+        Some(_) => return Err(unreadable(key::SUMMARY)),
+        None => {
+            let summary = Summary {
+                version: FORMAT_VERSION,
+                live: LiveDigest::default(),
+                next_arrival: 1,
+                withdrawals: 0,
+                clock: AgeClock::default(),
+            };
+            records.commit([(key::summary(), Some(encode(&summary)))].into(), true)?;
+            summary
+        }
+    };
+    let mut state = State {
+        summary,
+        chains: BTreeMap::new(),
+        heads: BTreeSet::new(),
+        missing: BTreeMap::new(),
+        partials: HashMap::new(),
+        pending: BTreeSet::new(),
+        damaged: BTreeSet::new(),
+        stored_bytes: 0,
+        stored_packs: 0,
+        missing_bytes: 0,
+        received_bytes: 0,
+        dirty: false,
+        directories: BTreeSet::new(),
+        new_directories: false,
+        poisoned: false,
+    };
+    scan_prefix(records, &[key::HEAD], |key, _| {
+        let commit = key::part(key, 1).ok_or_else(|| unreadable(key::HEAD))?;
+        state.heads.insert(CommitId::from_bytes(commit));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    scan_prefix(records, &[key::CHAIN_HEAD], |key, value| {
+        match (key::part(key, 1), key::part(key, 33), key::number(value, 0)) {
+            (Some(author), Some(commit), Some(sequence)) => {
+                let chain = state
+                    .chains
+                    .entry(MemberId::from_bytes(author))
+                    .or_default();
+                chain.insert(CommitId::from_bytes(commit), Sequence(sequence));
+                Ok(ControlFlow::Continue(()))
+            }
+            _ => Err(unreadable(key::CHAIN_HEAD)),
+        }
+    })?;
+    scan_prefix(records, &[key::PACK], |key, value| {
+        let pack = key::part(key, 1).ok_or_else(|| unreadable(key::PACK))?;
+        state.count_in(PackId::from_bytes(pack), &decode(key::PACK, value)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(state)
+}
+
+impl Store {
+    /// Brings files and catalogue together; see the case analysis in `docs/format/store.md`.
+    pub(super) fn recover(&self) -> Result<(), StoreError> {
+        self.empty_trash()?;
+        let files = self.list_packs()?;
+        self.reconcile(&files)?;
+        self.resume_incoming()
+    }
+
+    /// All files under `packs/` that are named as packs; notes the directories.
+    pub(crate) fn list_packs(&self) -> Result<BTreeMap<PackId, u64>, StoreError> {
+        let listing = StoreError::io;
+        let mut files = BTreeMap::new();
+        for name in self
+            .backend()
+            .list_dirs(Path::new(pack_file::PACKS))
+            .map_err(listing("listing packs"))?
+        {
+            let Some(byte) = u8::from_str_radix(&name, 16)
+                .ok()
+                .filter(|byte| format!("{byte:02x}") == name)
+            else {
+                continue;
+            };
+            self.state().directories.insert(byte);
+            let directory = Path::new(pack_file::PACKS).join(&name);
+            for file in self
+                .backend()
+                .list_files(&directory)
+                .map_err(listing("listing packs"))?
+            {
+                if let Ok(pack) = file.name.parse::<PackId>()
+                    && pack.as_bytes()[0] == byte
+                {
+                    files.insert(pack, file.length);
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Compares the catalogue's pack records with the files.
+    fn reconcile(&self, files: &BTreeMap<PackId, u64>) -> Result<(), StoreError> {
+        let mut unknown: BTreeSet<PackId> = files.keys().copied().collect();
+        let mut doubtful: Vec<(PackId, Option<PackRecord>)> = Vec::new();
+        scan_prefix(self.records(), &[key::PACK], |key, value| {
+            let pack = PackId::from_bytes(key::part(key, 1).ok_or_else(|| unreadable(key::PACK))?);
+            let record: PackRecord = decode(key::PACK, value)?;
+            unknown.remove(&pack);
+            let sound = match record.presence {
+                // A file may have come without the record that says so.
+                Presence::Missing | Presence::Partial => !files.contains_key(&pack),
+                Presence::Pending => false,
+                Presence::Stored => files.get(&pack) == Some(&record.size.bytes()),
+                Presence::Damaged => true,
+            };
+            if !sound {
+                doubtful.push((pack, Some(record)));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        doubtful.extend(unknown.into_iter().map(|pack| (pack, None)));
+        for (pack, record) in doubtful {
+            self.settle_doubtful(pack, record, files.get(&pack).copied())?;
+        }
+        Ok(())
+    }
+
+    /// Hashes a pack's file and keeps it as Pending if it is whole; removes it otherwise.
+    fn settle_doubtful(
+        &self,
+        pack: PackId,
+        record: Option<PackRecord>,
+        length: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let path = pack_file::path(pack);
+        let size = length.and_then(pack_file::size_of_length);
+        let hashes = match size.filter(|size| record.is_none_or(|record| record.size == *size)) {
+            Some(size) => pack_file::hash_file(self.backend(), &path, size, |_| true)
+                .map_err(StoreError::io("reading a pack"))?
+                .filter(|hashes| hashes.pack() == pack),
+            None => None,
+        };
+        let was_stored = record.is_some_and(|record| record.presence == Presence::Stored);
+        if hashes.is_none() && length.is_some() {
+            self.backend()
+                .remove(&path)
+                .map_err(StoreError::io("removing a torn pack"))?;
+        }
+        if was_stored {
+            tracing::warn!(%pack, "the file of a stored pack is gone or cut");
+        }
+        let now = self.now();
+        // A pack must not be known as Stored while new bytes for it may come in.
+        self.change(was_stored, |draft, _| match (hashes, size, record) {
+            (Some(hashes), Some(size), record) => {
+                draft.summary.clock.observe(now);
+                let since = match record {
+                    Some(record) => record.since,
+                    // Perhaps the commit that adds it comes again; otherwise it is collected in time.
+                    None => Some(draft.summary.clock.age),
+                };
+                draft.set_pack(
+                    pack,
+                    Some(PackRecord {
+                        size,
+                        presence: Presence::Pending,
+                        since,
+                    }),
+                )?;
+                if size.frames() > 1 {
+                    draft.put(key::frames(pack), pack_file::encode_hashes(&hashes));
+                }
+                Ok(())
+            }
+            (_, _, Some(record)) if record.is_live() => draft.set_pack(
+                pack,
+                Some(PackRecord {
+                    presence: Presence::Missing,
+                    ..record
+                }),
+            ),
+            (_, _, Some(_)) => draft.set_pack(pack, None),
+            (_, _, None) => Ok(()),
+        })
+    }
+
+    /// Takes up packs that were coming in: what their files hold is told by the frame hashes. Removes other files.
+    fn resume_incoming(&self) -> Result<(), StoreError> {
+        let listed = self.backend().list_files(Path::new(pack_file::INCOMING));
+        let mut complete = Vec::new();
+        for file in listed.map_err(StoreError::io("listing incoming packs"))? {
+            let path = Path::new(pack_file::INCOMING).join(&file.name);
+            // Later names must not meet this one.
+            if let Some(number) = file
+                .name
+                .rsplit_once('.')
+                .and_then(|(_, number)| number.parse::<u64>().ok())
+            {
+                self.inner.next_file.fetch_max(
+                    number.saturating_add(1),
+                    std::sync::atomic::Ordering::Relaxed,
+                );
+            }
+            let pack = pack_file::parse_incoming(&file.name);
+            match pack
+                .map(|pack| self.partial_in(pack, &path, file.length))
+                .transpose()?
+                .flatten()
+            {
+                Some(partial) => {
+                    let done = !partial.have.contains(&false);
+                    let pack = partial.hashes.pack();
+                    let previous = self.state().partials.contains_key(&pack);
+                    if previous {
+                        self.discard(&path);
+                        continue;
+                    }
+                    self.state().add_partial(partial);
+                    if done {
+                        complete.push(pack);
+                    }
+                }
+                None => self.discard(&path),
+            }
+        }
+        for pack in complete {
+            self.complete_partial(pack)?;
+        }
+        Ok(())
+    }
+
+    /// The partial that a file in `incoming/` holds, if the pack is still wanted and any frame of it is here.
+    fn partial_in(
+        &self,
+        pack: PackId,
+        path: &Path,
+        length: u64,
+    ) -> Result<Option<Partial>, StoreError> {
+        let Some(size) = self.state().missing.get(&pack).copied() else {
+            return Ok(None);
+        };
+        let hashes = match self.frame_hashes(pack) {
+            Ok(hashes) => hashes,
+            Err(StoreError::HashesMissing(_) | StoreError::Record { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut partial = Partial::new(hashes, size, path.to_owned());
+        let frames = u32::try_from(length / PackSize::FRAME)
+            .unwrap_or(u32::MAX)
+            .min(size.frames());
+        for index in 0..frames {
+            let bytes = self
+                .backend()
+                .read_at(path, pack_file::offset(index), PackSize::FRAME as usize)
+                .map_err(StoreError::io("reading an incoming pack"))?;
+            partial.have[index as usize] =
+                match pack_file::frames(&bytes).and_then(|mut frames| frames.next()) {
+                    Some(frame) => partial.hashes.verifies(index, frame),
+                    None => false,
+                };
+        }
+        Ok((length <= size.bytes() && partial.have.contains(&true)).then_some(partial))
+    }
+
+    /// Removes what was on its way out.
+    pub(crate) fn empty_trash(&self) -> Result<(), StoreError> {
+        let trash = Path::new(pack_file::TRASH);
+        for file in self
+            .backend()
+            .list_files(trash)
+            .map_err(StoreError::io("listing the trash"))?
+        {
+            self.backend()
+                .remove(&trash.join(file.name))
+                .map_err(StoreError::io("emptying the trash"))?;
+        }
+        Ok(())
+    }
+}
