@@ -99,9 +99,12 @@ pub enum FolderMessage {
         /// Their bytes.
         #[serde(deserialize_with = "bounded::<MAX_ROSTER_ENTRIES, _, _>")]
         entries: Vec<Blob>,
+        /// The answer or push goes on in the next such message.
+        more: bool,
     },
-    /// The sender has these commits with all their ancestors. The first one of a channel also says that the sender knows
-    /// every roster entry the receiver announced and is ready for commits.
+    /// The sender has these commits with all their ancestors, and their live packs unless it listed them as lacking. The
+    /// first one of a channel also says that the sender knows every roster entry the receiver announced and is ready for
+    /// commits.
     Heads {
         /// The last commit of every author; several of one author after a fork.
         #[serde(deserialize_with = "bounded::<MAX_CHAINS, _, _>")]
@@ -122,7 +125,7 @@ pub enum FolderMessage {
         /// Their bytes.
         #[serde(deserialize_with = "bounded::<MAX_COMMITS, _, _>")]
         commits: Vec<Blob>,
-        /// Live packs added by these commits that the sender can't serve durably.
+        /// Live packs added by these commits that the sender doesn't hold durably.
         #[serde(deserialize_with = "bounded::<MAX_IDS, _, _>")]
         lacking: Vec<PackId>,
     },
@@ -131,13 +134,11 @@ pub enum FolderMessage {
         /// Since the last such message.
         commits: u32,
     },
-    /// Live packs that the sender lacks.
+    /// Live packs that the sender doesn't hold durably; comes before the Heads that announce them.
     Inventory {
         /// The packs.
         #[serde(deserialize_with = "bounded::<MAX_IDS, _, _>")]
         lacking: Vec<PackId>,
-        /// The list goes on in the next message.
-        more: bool,
     },
     /// The sender can serve these packs now, though they may still be lost in a crash.
     Holds {
@@ -319,7 +320,9 @@ impl FolderMessage {
         16 + match self {
             Self::Member { .. } => 96,
             Self::Roster { heads } | Self::RosterWant { have: heads } => 32 * heads.len(),
-            Self::RosterEntries { entries } => entries.iter().map(|entry| entry.0.len() + 4).sum(),
+            Self::RosterEntries { entries, .. } => {
+                entries.iter().map(|entry| entry.0.len() + 4).sum()
+            }
             Self::Heads { chains } => 74 * chains.len(),
             Self::AuthorCommits { commits, .. } => 32 + 32 * commits.len(),
             Self::Commits { commits, lacking } => {
@@ -330,7 +333,7 @@ impl FolderMessage {
                     + 32 * lacking.len()
             }
             Self::Accepted { .. } => 4,
-            Self::Inventory { lacking: packs, .. }
+            Self::Inventory { lacking: packs }
             | Self::Holds { packs }
             | Self::Received { packs } => 32 * packs.len(),
             Self::Want { .. } | Self::Unavailable { .. } => 40,

@@ -125,6 +125,31 @@ impl FrameSet {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
+    /// The first `count` frames.
+    pub fn first(count: u32) -> Self {
+        let mut set = Self::EMPTY;
+        (0..count).for_each(|index| set.insert(index));
+        set
+    }
+
+    /// Frames of either set.
+    pub fn union(self, other: Self) -> Self {
+        let mut set = self;
+        for (word, other) in set.0.iter_mut().zip(other.0) {
+            *word |= other;
+        }
+        set
+    }
+
+    /// The first run of at most `limit` frames below `end` that are not in the set: first frame and number of frames.
+    pub fn gap(&self, end: u32, limit: u32) -> Option<(u32, u32)> {
+        let first = (0..end).find(|index| !self.contains(*index))?;
+        let stop =
+            (first..end.min(first.saturating_add(limit))).find(|index| self.contains(*index));
+        let stop = stop.unwrap_or(end.min(first.saturating_add(limit)));
+        Some((first, stop - first))
+    }
+
     /// No frame.
     pub fn is_empty(&self) -> bool {
         self.0 == [0; 4]

@@ -3,18 +3,32 @@
 //! Deterministic: the same calls give the same outputs. Calls only change state and queue outputs; the host drains
 //! [`FolderSync::poll_output`] after every call or group of calls.
 
+mod commits;
+mod fetch;
+mod inventory;
 mod output;
+mod peer;
+mod roster;
+mod serve;
+mod transfer;
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
 
-use bytes::Bytes;
 use ouisync_crypto::proof::MemberProof;
-use ouisync_model::id::{InvitationId, MemberId, PackId};
+use ouisync_model::id::{InvitationId, MemberId};
 
 pub use self::output::{DropReason, Output, PeerKey};
+use self::{
+    commits::OwnChain,
+    fetch::Fetches,
+    peer::{Peer, WaitingWant},
+};
 use crate::{
-    codec::{Contact, FolderMessage},
-    facts::{CommitFacts, FolderFacts},
+    codec::{Contact, FolderMessage, MAX_ADDRESS, MAX_ADDRESSES, MAX_CONTACTS, MAX_MESSAGE},
+    facts::FolderFacts,
 };
 
 /// What a peer may do, from the credential that opened its channel.
@@ -81,13 +95,38 @@ pub struct PeerStatus {
 /// The state machine of one folder.
 pub struct FolderSync<F> {
     facts: F,
+    limits: Limits,
+    now: Duration,
+    paused: bool,
+    peers: BTreeMap<PeerKey, Peer>,
+    chains: HashMap<MemberId, OwnChain>,
+    fetches: Fetches,
+    /// Bytes of frames that the host has not written yet.
+    unwritten: u64,
+    outputs: VecDeque<Output>,
+    dirty: bool,
 }
 
 impl<F: FolderFacts> FolderSync<F> {
     /// A folder without peers. `now` is the time since the host's start.
     pub fn new(facts: F, limits: Limits, now: Duration) -> Self {
-        let _ = (limits, now);
-        Self { facts }
+        let chains = Self::load_chains(&facts);
+        let mut fetches = Fetches::default();
+        for missing in facts.missing_packs() {
+            fetches.insert(missing.pack, missing.size, missing.lamport);
+        }
+        Self {
+            facts,
+            limits,
+            now,
+            paused: false,
+            peers: BTreeMap::new(),
+            chains,
+            fetches,
+            unwritten: 0,
+            outputs: VecDeque::new(),
+            dirty: true,
+        }
     }
 
     /// The host's facts.
@@ -100,143 +139,213 @@ impl<F: FolderFacts> FolderSync<F> {
         &mut self.facts
     }
 
-    /// The next thing to do; `None` when all is done for now.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        None
+    /// Ends the state machine.
+    pub fn into_facts(self) -> F {
+        self.facts
     }
 
-    // Peers
+    /// The next thing to do; `None` when all is done for now.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.flush();
+        }
+        if self.outputs.is_empty() && std::mem::take(&mut self.dirty) {
+            return Some(Output::StatusChanged);
+        }
+        self.outputs.pop_front()
+    }
 
-    /// A channel opened. `proof` is our member key and its signature of this connection, if the keys are unlocked.
+    /// Makes messages of what is owed, as far as peers and host keep up.
+    fn flush(&mut self) {
+        let peers: Vec<_> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.flush_roster(peer);
+            // The inventory comes before the Heads that announce its packs, and before what changes it.
+            self.flush_inventory(peer);
+            self.flush_heads(peer);
+            if !self.paused {
+                self.flush_commits(peer);
+            }
+            self.flush_holds(peer);
+            self.flush_accepted(peer);
+            if !self.paused {
+                self.flush_wants(peer);
+                self.flush_serve(peer);
+            }
+        }
+    }
+
+    /// A channel opened. `proof` is our member key's proof in this connection, if the keys are unlocked.
     pub fn peer_connected(&mut self, peer: PeerKey, rights: Rights, proof: Option<MemberProof>) {
-        let _ = (peer, rights, proof);
+        let (least, greatest) = self.limits.window;
+        let window = (greatest / 2).max(least);
+        self.peers.insert(peer, Peer::new(rights, window, self.now));
+        if let Some(proof) = proof {
+            self.send(peer, FolderMessage::Member { proof });
+        }
+        self.greet(peer);
+        self.dirty = true;
+    }
+
+    /// The folder's epoch changed here, so the same credential of the peer means something else.
+    pub fn rights_changed(&mut self, peer: PeerKey, rights: Rights) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.rights = rights;
+            self.dirty = true;
+            self.roster_changed();
+        }
     }
 
     /// The channel or its connection closed.
     pub fn peer_disconnected(&mut self, peer: PeerKey) {
-        let _ = peer;
+        if let Some(state) = self.peers.remove(&peer) {
+            self.release_requests(peer, &state.requests);
+            self.dirty = true;
+        }
     }
 
     /// A message of the peer, in order.
     pub fn message(&mut self, peer: PeerKey, message: FolderMessage) {
-        let _ = (peer, message);
-    }
-
-    /// Whole frames of the peer's bulk stream, in order; any part of a record that ends at a frame.
-    pub fn bulk_received(&mut self, peer: PeerKey, pack: PackId, first: u32, data: Bytes) {
-        let _ = (peer, pack, first, data);
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        match message {
+            FolderMessage::Member { proof } => {
+                self.outputs.push_back(Output::ProveMember { peer, proof })
+            }
+            FolderMessage::Roster { heads } => self.on_roster(peer, heads),
+            FolderMessage::RosterWant { have } => self.on_roster_want(peer, have),
+            FolderMessage::RosterEntries { entries, more: _ } => {
+                self.on_roster_entries(peer, entries)
+            }
+            FolderMessage::Heads { chains } => self.on_heads(peer, chains),
+            FolderMessage::AuthorCommits {
+                author,
+                commits,
+                more,
+            } => {
+                self.on_author_commits(peer, author, &commits, more);
+            }
+            FolderMessage::Commits { commits, lacking } => self.on_commits(peer, commits, lacking),
+            FolderMessage::Accepted { commits } => self.on_accepted(peer, commits),
+            FolderMessage::Inventory { lacking } => self.on_inventory(peer, lacking),
+            FolderMessage::Holds { packs } => self.on_holds(peer, &packs, false),
+            FolderMessage::Received { packs } => self.on_holds(peer, &packs, true),
+            FolderMessage::Want {
+                pack,
+                first,
+                count,
+                hashes,
+            } => {
+                self.on_want(
+                    peer,
+                    WaitingWant {
+                        pack,
+                        first,
+                        count,
+                        hashes,
+                    },
+                );
+            }
+            FolderMessage::Hashes { pack, hashes } => self.on_hashes(peer, pack, hashes),
+            FolderMessage::Unavailable { pack, first, count } => {
+                self.on_unavailable(peer, pack, first, count)
+            }
+            FolderMessage::Contacts { contacts } => {
+                self.outputs.push_back(Output::Contacts { peer, contacts })
+            }
+        }
     }
 
     /// `bytes` of [`Output::Send`] messages (their [`FolderMessage::size_hint`]) left for the network.
     pub fn sent(&mut self, peer: PeerKey, bytes: usize) {
-        let _ = (peer, bytes);
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.unsent = state.unsent.saturating_sub(bytes);
+        }
     }
 
-    /// An [`Output::Serve`] of `count` frames was written.
-    pub fn served(&mut self, peer: PeerKey, count: u32) {
-        let _ = (peer, count);
-    }
-
-    /// An [`Output::Serve`] could not be read; nothing of it was written.
-    pub fn serve_failed(&mut self, peer: PeerKey, pack: PackId, first: u32, count: u32) {
-        let _ = (peer, pack, first, count);
-    }
-
-    /// The peer's proof is right.
+    /// The peer's proof is right and its member has a role.
     pub fn member_proven(&mut self, peer: PeerKey, member: MemberId) {
-        let _ = (peer, member);
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.member = Some(member);
+            self.dirty = true;
+            self.roster_changed();
+        }
     }
 
     /// The peer's proof is wrong or its member is removed: it is dropped.
     pub fn member_refused(&mut self, peer: PeerKey, reason: String) {
-        let _ = (peer, reason);
+        self.drop_peer(peer, DropReason::RefusedMember(reason));
     }
 
     /// Tells a peer where devices are; `None`: every peer that may know. Lists above the limits are cut.
-    pub fn send_contacts(&mut self, peer: Option<PeerKey>, contacts: Vec<Contact>) {
-        let _ = (peer, contacts);
+    pub fn send_contacts(&mut self, peer: Option<PeerKey>, mut contacts: Vec<Contact>) {
+        contacts.truncate(MAX_CONTACTS);
+        for contact in &mut contacts {
+            contact
+                .addresses
+                .retain(|address| address.len() <= MAX_ADDRESS);
+            contact.addresses.truncate(MAX_ADDRESSES);
+        }
+        let peers: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(key, state)| peer.is_none_or(|peer| peer == **key) && state.allowed())
+            .map(|(key, _)| *key)
+            .collect();
+        for peer in peers {
+            self.send(
+                peer,
+                FolderMessage::Contacts {
+                    contacts: contacts.clone(),
+                },
+            );
+        }
     }
-
-    // Roster and commits
-
-    /// The roster grew, by own entries or by those of [`Output::AddRosterEntries`]; also the answer to an output that
-    /// brought nothing new.
-    pub fn roster_changed(&mut self) {}
-
-    /// An entry of the peer is invalid: the peer is dropped.
-    pub fn roster_refused(&mut self, peer: PeerKey, reason: String) {
-        let _ = (peer, reason);
-    }
-
-    /// Own commits are durable.
-    pub fn commits_added(&mut self, commits: &[CommitFacts]) {
-        let _ = commits;
-    }
-
-    /// The oldest unanswered [`Output::AddCommits`] of the peer is checked and durable. `commits`: those of it that were
-    /// new. Call it also after the peer has gone.
-    pub fn commits_accepted(&mut self, peer: PeerKey, commits: &[CommitFacts]) {
-        let _ = (peer, commits);
-    }
-
-    /// The oldest unanswered [`Output::AddCommits`] of the peer holds an invalid commit: the peer is dropped.
-    /// `accepted`: valid ones before it, durable.
-    pub fn commits_refused(&mut self, peer: PeerKey, accepted: &[CommitFacts], reason: String) {
-        let _ = (peer, accepted, reason);
-    }
-
-    // Packs
-
-    /// The pack is complete and readable.
-    pub fn pack_stored(&mut self, pack: PackId) {
-        let _ = pack;
-    }
-
-    /// These packs are durable.
-    pub fn packs_durable(&mut self, packs: &[PackId]) {
-        let _ = packs;
-    }
-
-    /// The pack is not here after all (damaged, or its writing failed): it is fetched anew.
-    pub fn pack_lost(&mut self, pack: PackId) {
-        let _ = pack;
-    }
-
-    /// These packs are not live any more.
-    pub fn packs_released(&mut self, packs: &[PackId]) {
-        let _ = packs;
-    }
-
-    /// An [`Output::WriteFrames`] of so many bytes is written.
-    pub fn frames_written(&mut self, bytes: u64) {
-        let _ = bytes;
-    }
-
-    // Time and control
 
     /// Time has passed. Call it at least once a second while peers are connected, and before other calls when `now` is
     /// known cheaply.
     pub fn tick(&mut self, now: Duration) {
-        let _ = now;
+        self.now = self.now.max(now);
+        self.tick_requests();
     }
 
-    /// Stops transfers of commits and packs both ways; rosters still flow.
-    pub fn pause(&mut self) {}
+    /// Stops sending commits, fetching and serving; rosters and lists still flow.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        let peers: Vec<_> = self.peers.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.refuse_waiting(peer));
+        self.dirty = true;
+    }
 
     /// Ends a pause.
-    pub fn resume(&mut self) {}
-
-    // Status
+    pub fn resume(&mut self) {
+        self.paused = false;
+        for state in self.peers.values_mut() {
+            Self::offer_refused(&self.facts, state);
+        }
+        self.dirty = true;
+    }
 
     /// Connected peers.
     pub fn peers(&self) -> impl Iterator<Item = PeerKey> + '_ {
-        std::iter::empty()
+        self.peers.keys().copied()
     }
 
     /// What is known about a peer.
     pub fn peer_status(&self, peer: PeerKey) -> Option<PeerStatus> {
-        let _ = peer;
-        None
+        let state = self.peers.get(&peer)?;
+        let exchanged = state.exchanged();
+        let has_all = exchanged
+            && state.commits.all_accepted()
+            && state.packs.lacking.is_empty()
+            && self.same_roster(peer);
+        Some(PeerStatus {
+            member: state.member,
+            exchanged,
+            missing_bytes: state.packs.lacking_bytes,
+            has_all,
+        })
     }
 
     /// The peer has our roster, commits and live packs, durably.
@@ -244,13 +353,54 @@ impl<F: FolderFacts> FolderSync<F> {
         self.peer_status(peer).is_some_and(|status| status.has_all)
     }
 
-    /// Every connected peer has told what it has, and we have it: roster, commits and live packs.
+    /// Every connected peer that may exchange commits has told what it has, and we have it: roster, commits and live packs.
     pub fn we_have_all_announced(&self) -> bool {
-        false
+        let told_all = |state: &Peer| {
+            state.exchanged()
+                && state.roster.pending == 0
+                && state.commits.claimed.is_empty()
+                && state.commits.batches.is_empty()
+        };
+        self.fetches.missing.is_empty()
+            && self
+                .peers
+                .values()
+                .filter(|state| state.allowed())
+                .all(told_all)
     }
 
     /// Live bytes that we lack.
     pub fn missing_bytes(&self) -> u64 {
-        0
+        self.fetches.bytes
+    }
+
+    /// Bytes that this state machine keeps waiting for peers and host, a bound for tests and diagnostics.
+    pub fn waiting_bytes(&self) -> u64 {
+        let peers = self.peers.values();
+        let waiting = |state: &Peer| {
+            (state.unsent + state.commits.batch_bytes) as u64
+                + state.serving.bytes
+                + state.requests.outstanding
+        };
+        self.unwritten + peers.map(waiting).sum::<u64>()
+    }
+
+    fn send(&mut self, peer: PeerKey, message: FolderMessage) {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        state.unsent += message.size_hint();
+        // Lists and batches wait for the peer; small answers can pile up only if it asks without reading.
+        if state.unsent > 4 * self.limits.unsent + 2 * MAX_MESSAGE {
+            return self.drop_peer(peer, DropReason::Flood);
+        }
+        self.outputs.push_back(Output::Send { peer, message });
+    }
+
+    fn drop_peer(&mut self, peer: PeerKey, reason: DropReason) {
+        if self.peers.contains_key(&peer) {
+            self.peer_disconnected(peer);
+            self.outputs.push_back(Output::Disconnect { peer, reason });
+        }
     }
 }

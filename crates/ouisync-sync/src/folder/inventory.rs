@@ -1,0 +1,161 @@
+//! Who lacks which live packs: what peers tell, and what they are told.
+
+use ouisync_model::id::PackId;
+
+use super::{FolderSync, PeerKey};
+use crate::{
+    codec::{FolderMessage, MAX_IDS},
+    facts::{FolderFacts, PackState},
+};
+
+/// Packs that a peer may list as lacking and that are not live here. More are ignored: the peer tells again when the
+/// commits that add them have come.
+const MAX_UNKNOWN: usize = 1 << 18;
+/// Ids of one list message, so that other messages come between.
+const LIST: usize = 8192;
+
+impl<F: FolderFacts> FolderSync<F> {
+    pub(super) fn on_inventory(&mut self, peer: PeerKey, lacking: Vec<PackId>) {
+        for pack in lacking {
+            let Some(state) = self.peers.get_mut(&peer) else {
+                return;
+            };
+            match self.facts.pack(&pack).filter(|facts| facts.live) {
+                Some(facts) => {
+                    // A list doesn't take back that the pack is servable: Holds of the same moment follow it.
+                    state.packs.lack(pack, facts.size, false);
+                    self.refresh(&pack);
+                }
+                None if state.packs.unknown_lacking.len() < MAX_UNKNOWN => {
+                    state.packs.unknown_lacking.insert(pack, false);
+                }
+                None => {}
+            }
+        }
+        self.dirty = true;
+    }
+
+    pub(super) fn on_holds(&mut self, peer: PeerKey, packs: &[PackId], durable: bool) {
+        for pack in packs {
+            let Some(state) = self.peers.get_mut(&peer) else {
+                return;
+            };
+            state.packs.unavailable.remove(pack);
+            if durable {
+                state.packs.forget(pack);
+                state.packs.unknown_lacking.remove(pack);
+            } else if let Some(lack) = state.packs.lacking.get_mut(pack) {
+                lack.servable = true;
+            } else if let Some(servable) = state.packs.unknown_lacking.get_mut(pack) {
+                *servable = true;
+            }
+            self.refresh(pack);
+        }
+        self.dirty = true;
+    }
+
+    /// The pack is complete and readable.
+    pub fn pack_stored(&mut self, pack: PackId) {
+        self.fetches.remove(&pack);
+        for state in self.peers.values_mut().filter(|state| state.commits.ready) {
+            state.packs.holds_owed.push(pack);
+        }
+        self.dirty = true;
+    }
+
+    /// These packs are durable.
+    pub fn packs_durable(&mut self, packs: &[PackId]) {
+        for pack in packs {
+            self.fetches.remove(pack);
+        }
+        for state in self.peers.values_mut().filter(|state| state.commits.ready) {
+            state.packs.received_owed.extend(packs);
+        }
+        self.dirty = true;
+    }
+
+    /// The pack is not here after all (damaged, or its writing failed): it is fetched anew.
+    pub fn pack_lost(&mut self, pack: PackId) {
+        self.fetches.remove(&pack);
+        let Some(facts) = self.facts.pack(&pack).filter(|facts| facts.live) else {
+            return;
+        };
+        let lamport = self
+            .facts
+            .missing_packs()
+            .iter()
+            .find(|missing| missing.pack == pack)
+            .map(|found| found.lamport);
+        self.fetches
+            .insert(pack, facts.size, lamport.unwrap_or_default());
+        for state in self.peers.values_mut().filter(|state| state.commits.ready) {
+            state.packs.inventory_owed.push_back(pack);
+        }
+        self.refresh(&pack);
+        self.dirty = true;
+    }
+
+    /// These packs are not live any more: they are neither fetched nor counted.
+    pub fn packs_released(&mut self, packs: &[PackId]) {
+        for pack in packs {
+            self.fetches.remove(pack);
+            for state in self.peers.values_mut() {
+                state.packs.forget(pack);
+                state.packs.unavailable.remove(pack);
+            }
+        }
+        self.dirty = true;
+    }
+
+    pub(super) fn flush_inventory(&mut self, peer: PeerKey) {
+        while let Some(state) = self.peers.get_mut(&peer)
+            && state.unsent <= self.limits.unsent
+            && !state.packs.inventory_owed.is_empty()
+        {
+            let count = state.packs.inventory_owed.len().min(LIST);
+            let mut lacking: Vec<_> = state.packs.inventory_owed.drain(..count).collect();
+            lacking.retain(|pack| {
+                self.facts
+                    .pack(pack)
+                    .is_some_and(|facts| facts.live && facts.state != PackState::Durable)
+            });
+            lacking.sort_unstable();
+            lacking.dedup();
+            if !lacking.is_empty() {
+                self.send(peer, FolderMessage::Inventory { lacking });
+            }
+        }
+    }
+
+    pub(super) fn flush_holds(&mut self, peer: PeerKey) {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if !state.exchanged_opening() || state.unsent > self.limits.unsent {
+            return;
+        }
+        let (mut holds, mut received) = (
+            std::mem::take(&mut state.packs.holds_owed),
+            std::mem::take(&mut state.packs.received_owed),
+        );
+        let state_of = |pack: &PackId| self.facts.pack(pack).map(|facts| facts.state);
+        holds.retain(|pack| state_of(pack) == Some(PackState::Stored));
+        received.retain(|pack| state_of(pack) == Some(PackState::Durable));
+        for packs in holds.chunks(MAX_IDS) {
+            self.send(
+                peer,
+                FolderMessage::Holds {
+                    packs: packs.to_vec(),
+                },
+            );
+        }
+        for packs in received.chunks(MAX_IDS) {
+            self.send(
+                peer,
+                FolderMessage::Received {
+                    packs: packs.to_vec(),
+                },
+            );
+        }
+    }
+}

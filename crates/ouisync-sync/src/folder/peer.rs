@@ -1,0 +1,336 @@
+//! What is known of one connected peer, and what is owed to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use ouisync_model::{
+    id::{CommitId, Lamport, MemberId, PackId, RosterEntryId, Sequence},
+    operation::PackSize,
+};
+
+use super::Rights;
+use crate::{
+    codec::Chain,
+    facts::{CommitFacts, FrameSet},
+};
+
+pub(super) struct Peer {
+    pub(super) rights: Rights,
+    pub(super) member: Option<MemberId>,
+    /// Bytes of control messages that the host has not sent yet.
+    pub(super) unsent: usize,
+    pub(super) roster: PeerRoster,
+    pub(super) commits: PeerCommits,
+    pub(super) packs: PeerPacks,
+    pub(super) serving: Serving,
+    pub(super) requests: Requests,
+}
+
+impl Peer {
+    pub(super) fn new(rights: Rights, window: u64, now: Duration) -> Self {
+        Self {
+            rights,
+            member: None,
+            unsent: 0,
+            roster: PeerRoster::default(),
+            commits: PeerCommits::default(),
+            packs: PeerPacks::default(),
+            serving: Serving::default(),
+            requests: Requests::new(window, now),
+        }
+    }
+
+    /// It may have more than the roster.
+    pub(super) fn allowed(&self) -> bool {
+        match self.rights {
+            Rights::Current => true,
+            Rights::Older => self.member.is_some(),
+            Rights::Invitation(_) => false,
+        }
+    }
+
+    /// Both sides have told what they have.
+    pub(super) fn exchanged(&self) -> bool {
+        self.commits.ready && !self.commits.opening && self.commits.heard
+    }
+
+    /// Our inventory and Heads are out: changes of them may follow.
+    pub(super) fn exchanged_opening(&self) -> bool {
+        self.commits.ready && !self.commits.opening
+    }
+
+    pub(super) fn can_serve(&self, pack: &PackId) -> bool {
+        self.commits.heard
+            && self
+                .packs
+                .lacking
+                .get(pack)
+                .is_none_or(|lack| lack.servable)
+            && !self.packs.unavailable.contains(pack)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct PeerRoster {
+    /// Its heads, sorted, once it told them.
+    pub(super) heads: Option<Vec<RosterEntryId>>,
+    /// Our heads as it was last told.
+    pub(super) told: Vec<RosterEntryId>,
+    /// It asks for what is not in the closure of these.
+    pub(super) wanted: Option<Vec<RosterEntryId>>,
+    /// How often its present heads were asked for.
+    pub(super) asked: u8,
+    /// Batches of entries that the host has not judged yet.
+    pub(super) pending: u32,
+}
+
+/// A batch of commits that the host has not judged yet.
+pub(super) struct Batch {
+    pub(super) commits: Vec<CommitId>,
+    pub(super) bytes: usize,
+    /// The host was asked; otherwise all were known.
+    pub(super) asked: bool,
+}
+
+/// Which commits of one author the peer has.
+#[derive(Default)]
+pub(super) struct PeerChain {
+    /// All up to this number, unless `exact`.
+    pub(super) upto: Sequence,
+    /// All between `upto` and this are in the queue, unless `exact`.
+    pub(super) loaded: Sequence,
+    /// Exactly these of ours, because numbers don't tell after a fork.
+    pub(super) exact: Option<HashSet<CommitId>>,
+    /// Its list must come before anything of this author is sent.
+    pub(super) awaiting: bool,
+}
+
+#[derive(Default)]
+pub(super) struct PeerCommits {
+    /// Our first Heads is owed or sent: it may send commits.
+    pub(super) ready: bool,
+    /// Our first inventory and Heads are still owed.
+    pub(super) opening: bool,
+    /// Its first Heads came and was used.
+    pub(super) heard: bool,
+    /// Its Heads that came before it was allowed to exchange.
+    pub(super) early: Vec<Chain>,
+    pub(super) early_heads: bool,
+    pub(super) chains: HashMap<MemberId, PeerChain>,
+    /// Heads it announced that we don't have.
+    pub(super) claimed: HashSet<CommitId>,
+    /// Authors with commits that it may lack and that are not all queued.
+    pub(super) behind: BTreeSet<MemberId>,
+    pub(super) queue: BTreeMap<(Lamport, CommitId), (MemberId, Sequence)>,
+    pub(super) queued: HashMap<MemberId, usize>,
+    pub(super) unaccepted: VecDeque<(CommitId, MemberId, usize)>,
+    pub(super) unaccepted_bytes: usize,
+    pub(super) batches: VecDeque<Batch>,
+    pub(super) batch_bytes: usize,
+    pub(super) accepted_owed: u32,
+    /// Authors whose heads it doesn't know that we have.
+    pub(super) heads_owed: BTreeSet<MemberId>,
+    pub(super) lists_owed: BTreeSet<MemberId>,
+    pub(super) listed: HashSet<MemberId>,
+    /// Its list that is coming in.
+    pub(super) listing: Option<(MemberId, HashSet<CommitId>)>,
+}
+
+impl PeerCommits {
+    pub(super) fn has(&self, commit: &CommitFacts) -> bool {
+        self.chains
+            .get(&commit.author)
+            .is_some_and(|chain| match &chain.exact {
+                Some(exact) => exact.contains(&commit.id),
+                None => commit.sequence <= chain.upto,
+            })
+    }
+
+    /// It has this commit and so all before it.
+    pub(super) fn mark(&mut self, commit: &CommitFacts) {
+        let chain = self.chains.entry(commit.author).or_default();
+        match &mut chain.exact {
+            Some(exact) => {
+                exact.insert(commit.id);
+                self.unqueue(&(commit.lamport, commit.id));
+            }
+            None => self.advance(commit.author, commit.sequence),
+        }
+    }
+
+    /// It has all of the author's commits up to `sequence`.
+    pub(super) fn advance(&mut self, author: MemberId, sequence: Sequence) {
+        let chain = self.chains.entry(author).or_default();
+        if sequence <= chain.upto {
+            return;
+        }
+        chain.upto = sequence;
+        chain.loaded = chain.loaded.max(sequence);
+        if self.queued.get(&author).is_some_and(|count| *count > 0) {
+            let stale: Vec<_> = self
+                .queue
+                .iter()
+                .filter(|(_, (of, number))| *of == author && *number <= sequence)
+                .map(|(key, _)| *key)
+                .collect();
+            stale.iter().for_each(|key| self.unqueue(key));
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, commit: &CommitFacts) {
+        let key = (commit.lamport, commit.id);
+        if self
+            .queue
+            .insert(key, (commit.author, commit.sequence))
+            .is_none()
+        {
+            *self.queued.entry(commit.author).or_default() += 1;
+        }
+    }
+
+    pub(super) fn unqueue(&mut self, key: &(Lamport, CommitId)) {
+        if let Some((author, _)) = self.queue.remove(key)
+            && let Some(count) = self.queued.get_mut(&author)
+        {
+            *count -= 1;
+        }
+    }
+
+    /// Counts single commits of `author` from now on; it has exactly those of `known`, and those that are on their way.
+    pub(super) fn set_exact(&mut self, author: MemberId, mut known: HashSet<CommitId>) {
+        known.extend(
+            self.unaccepted
+                .iter()
+                .filter(|(_, of, _)| *of == author)
+                .map(|(commit, ..)| *commit),
+        );
+        let queued: Vec<_> = self
+            .queue
+            .iter()
+            .filter(|(_, (of, _))| *of == author)
+            .map(|(key, _)| *key)
+            .collect();
+        queued.iter().for_each(|key| self.unqueue(key));
+        self.chains.entry(author).or_default().exact = Some(known);
+        self.behind.insert(author);
+    }
+
+    /// Owes the author's list once.
+    pub(super) fn owe_list(&mut self, author: MemberId) {
+        if self.listed.insert(author) {
+            self.lists_owed.insert(author);
+        }
+    }
+
+    /// Nothing is on its way or waiting to be sent.
+    pub(super) fn all_accepted(&self) -> bool {
+        self.behind.is_empty() && self.queue.is_empty() && self.unaccepted.is_empty()
+    }
+}
+
+/// A live pack that the peer doesn't hold durably.
+#[derive(Clone, Copy)]
+pub(super) struct Lack {
+    pub(super) size: PackSize,
+    /// It can serve it nevertheless.
+    pub(super) servable: bool,
+}
+
+#[derive(Default)]
+pub(super) struct PeerPacks {
+    pub(super) lacking: HashMap<PackId, Lack>,
+    pub(super) lacking_bytes: u64,
+    /// Listed as lacking, but not live here yet; whether it can serve the pack nevertheless.
+    pub(super) unknown_lacking: HashMap<PackId, bool>,
+    /// It refused to serve these.
+    pub(super) unavailable: HashSet<PackId>,
+    pub(super) inventory_owed: VecDeque<PackId>,
+    pub(super) holds_owed: Vec<PackId>,
+    pub(super) received_owed: Vec<PackId>,
+}
+
+impl PeerPacks {
+    pub(super) fn lack(&mut self, pack: PackId, size: PackSize, servable: bool) {
+        if self.lacking.insert(pack, Lack { size, servable }).is_none() {
+            self.lacking_bytes += size.bytes();
+        }
+    }
+
+    /// It holds the pack durably, or the pack is of no interest any more.
+    pub(super) fn forget(&mut self, pack: &PackId) {
+        if let Some(lack) = self.lacking.remove(pack) {
+            self.lacking_bytes -= lack.size.bytes();
+        }
+    }
+}
+
+/// A waiting want of the peer.
+#[derive(Clone, Copy)]
+pub(super) struct WaitingWant {
+    pub(super) pack: PackId,
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) hashes: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Serving {
+    pub(super) wants: VecDeque<WaitingWant>,
+    /// Bytes given to the host and not yet served.
+    pub(super) bytes: u64,
+    /// Packs refused during a pause.
+    pub(super) refused: HashSet<PackId>,
+}
+
+/// A want that the peer has not fully answered.
+pub(super) struct Request {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) got: FrameSet,
+    pub(super) at: Duration,
+    pub(super) hashes: bool,
+}
+
+impl Request {
+    pub(super) fn range(&self) -> std::ops::Range<u32> {
+        self.first..self.first + self.count
+    }
+
+    pub(super) fn open_frames(&self) -> impl Iterator<Item = u32> + '_ {
+        self.range().filter(|index| !self.got.contains(*index))
+    }
+}
+
+pub(super) struct Requests {
+    pub(super) open: HashMap<PackId, Vec<Request>>,
+    /// Hash lists it was asked for.
+    pub(super) hashes_due: HashMap<PackId, u32>,
+    /// Bytes wanted and not received.
+    pub(super) outstanding: u64,
+    pub(super) window: u64,
+    /// It made no progress for long; its ranges were given to others.
+    pub(super) stalled: bool,
+    pub(super) progress: Duration,
+    pub(super) measured: Duration,
+    pub(super) measured_bytes: u64,
+    /// Where the next search for a range begins.
+    pub(super) cursor: Option<super::fetch::Key>,
+}
+
+impl Requests {
+    fn new(window: u64, now: Duration) -> Self {
+        Self {
+            open: HashMap::new(),
+            hashes_due: HashMap::new(),
+            outstanding: 0,
+            window,
+            stalled: false,
+            progress: now,
+            measured: now,
+            measured_bytes: 0,
+            cursor: None,
+        }
+    }
+}
