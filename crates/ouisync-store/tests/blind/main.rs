@@ -1,0 +1,8 @@
+//! Tests of the blind store: no keys anywhere.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod backend_conformance;
+mod behaviour;
+mod crash;
+mod live_set;
+mod making;
