@@ -120,7 +120,11 @@ fn act(devices: &mut [Device; 3], step: &Step) {
     let mut directories = vec![NodeId::ROOT];
     directories.extend(inner.iter().map(|entry| entry.node));
     let parent = pick(&directories, step.target).unwrap();
-    let called = name(NAMES[step.called]);
+    // Few names for directories, so that they often unite, at several levels.
+    let called = match step.action {
+        Action::MakeDirectory | Action::RelocateDirectory => name(NAMES[step.called % 2]),
+        _ => name(NAMES[step.called]),
+    };
     let operations = match step.action {
         Action::Pull => None,
         Action::MakeFile => {

@@ -567,3 +567,30 @@ fn states_survive_serialisation() {
         );
     }
 }
+
+#[test]
+fn a_move_unites_and_parts_what_is_inside() {
+    let (mut one, mut two) = pair();
+    for top in ["d", "e"] {
+        one.make_directory("", top);
+        one.make_directory(top, "inner");
+        one.make_file(&format!("{top}/inner"), top, 1);
+    }
+    two.pull(&one);
+    two.check_mirror();
+    // The user interface would refuse it; two devices that rename at the same time do just this.
+    one.relocate("e", "", "d");
+    meet(&mut [&mut one, &mut two]);
+    assert_eq!(two.names("d/inner"), ["d", "e"]);
+    let node = one.at("d").aliases[0];
+    one.commit(vec![Operation::Place {
+        node,
+        parent: NodeId::ROOT,
+        name: name("f"),
+    }]);
+    meet(&mut [&mut one, &mut two]);
+    assert_eq!(
+        (two.names("d/inner").len(), two.names("f/inner").len()),
+        (1, 1)
+    );
+}
