@@ -1,3 +1,7 @@
 //! The `ouisync` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ouisync_cli::command_line::run()
+}

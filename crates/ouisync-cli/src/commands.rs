@@ -1,0 +1,24 @@
+//! The commands: one file each, named like the command.
+
+pub mod demo;
+
+pub(crate) mod completions;
+pub(crate) mod connect;
+pub(crate) mod device;
+pub(crate) mod folder;
+pub(crate) mod invite;
+pub(crate) mod join;
+pub(crate) mod lock;
+pub(crate) mod member;
+pub(crate) mod members;
+pub(crate) mod passphrase;
+pub(crate) mod pause;
+pub(crate) mod repair;
+pub(crate) mod resume;
+pub(crate) mod revoke;
+pub(crate) mod serve;
+pub(crate) mod service;
+pub(crate) mod status;
+pub(crate) mod unlock;
+pub(crate) mod verify;
+pub(crate) mod wait;

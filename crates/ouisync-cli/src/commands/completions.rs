@@ -1,0 +1,33 @@
+//! `ouisync completions`: completion scripts for shells.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::{
+    command_line::{CommandLine, DONE, Outcome},
+    output,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  ouisync completions bash > ~/.local/share/bash-completion/completions/ouisync
+  ouisync completions zsh > ~/.zfunc/_ouisync
+  ouisync completions fish > ~/.config/fish/completions/ouisync.fish";
+
+/// Print a completion script for a shell
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Outcome {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut CommandLine::command(), "ouisync", &mut script);
+        output::text_block(&String::from_utf8_lossy(&script))?;
+        DONE
+    }
+}

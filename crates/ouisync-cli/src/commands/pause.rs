@@ -1,0 +1,33 @@
+//! `ouisync pause`: stops transfer.
+
+use clap::Args;
+use ouisync_api::data::Done;
+
+use crate::{
+    command_line::{DONE, Outcome},
+    context::{Context, refused},
+    output,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  ouisync pause
+  ouisync pause Notes";
+
+/// Stop sending and receiving one folder, or all
+///
+/// Local changes are recorded and sent after 'ouisync resume'. JSON: {ok}.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Name or id of the folder [default: all]
+    folder: Option<String>,
+}
+
+impl Arguments {
+    pub(crate) async fn run(self, context: &Context) -> Outcome {
+        context.client()?.pause(self.folder.as_deref()).await.map_err(refused)?;
+        if context.json { output::json(&Done::OK)? } else { output::line("Paused.")? }
+        DONE
+    }
+}

@@ -1,0 +1,80 @@
+//! `ouisync serve`: the running device.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+use ouisync_api::error::{ErrorBody, ErrorKind};
+use ouisync_daemon::{
+    home::HomeError,
+    logs::{self, LogFormat},
+    serve::{ServeError, ServeOptions},
+};
+
+use crate::{
+    command_line::{DONE, Outcome},
+    context::{Context, usage},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  ouisync serve
+  ouisync serve --device-name \"Alice's laptop\"
+  ouisync --home /srv/ouisync serve --listen 0.0.0.0:20209 --no-lan
+  ouisync serve --log debug --log-format json 2>> ouisync.log";
+
+/// Run the device in the foreground: syncs its folders and answers all other commands
+///
+/// Prints 'ready' on standard output once other commands are answered; logs go to standard error. SIGTERM or Ctrl-C ends it
+/// cleanly. It contacts no server: only the devices of your folders, and the local network unless --no-lan is given.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// UDP address for other devices [default: all interfaces, on a port that is chosen once and kept]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Don't look for devices on the local network, and don't let them find this one there
+    #[arg(long)]
+    no_lan: bool,
+    /// This device's name as other members see it; kept for later starts [default: the machine's name]
+    #[arg(long, value_name = "NAME")]
+    device_name: Option<String>,
+    /// Log level (error, warn, info, debug, trace) or filters like ouisync_net=debug [default: $OUISYNC_LOG, or info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Lines for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+impl Arguments {
+    pub(crate) async fn run(self, context: &Context) -> Outcome {
+        let format = match self.log_format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        };
+        logs::start(self.log.as_deref(), format).map_err(|error| usage(error.to_string(), "See 'ouisync serve --help'."))?;
+        let options =
+            ServeOptions { home: context.home()?, listen: self.listen, lan: !self.no_lan, device_name: self.device_name };
+        ouisync_daemon::serve::run(options).await.map_err(|error| explain(&error))?;
+        DONE
+    }
+}
+
+fn explain(error: &ServeError) -> ErrorBody {
+    let (kind, hint) = match error {
+        ServeError::Home(HomeError::Running { .. }) => (ErrorKind::Conflict, "Use that one, or stop it first; each home has one daemon."),
+        ServeError::Home(HomeError::Nowhere) => (ErrorKind::Invalid, "Give --home DIR."),
+        ServeError::Home(_) => (ErrorKind::Internal, "Check that the home is yours, can be written and has space."),
+        ServeError::Engine(_) => (ErrorKind::Internal, "Check the address and the home; nothing that was stored is lost."),
+        _ => (ErrorKind::Internal, "Nothing that was stored is lost; see the message."),
+    };
+    ErrorBody::new(kind, error.to_string(), hint)
+}
