@@ -83,7 +83,11 @@ impl LiveDigest {
     }
 
     fn toggle(&mut self, pack: &PackId) {
-        for (byte, hashed) in self.digest.iter_mut().zip(blake3::hash(pack.as_bytes()).as_bytes()) {
+        for (byte, hashed) in self
+            .digest
+            .iter_mut()
+            .zip(blake3::hash(pack.as_bytes()).as_bytes())
+        {
             *byte ^= hashed;
         }
     }
@@ -268,7 +272,11 @@ impl Commit {
         let mut bytes = encoding::encode(&header);
         let signature = sign(identity.signing(), DOMAIN, &bytes);
         bytes.extend_from_slice(&signature);
-        Ok(Self { id: id_of(&bytes), bytes, header })
+        Ok(Self {
+            id: id_of(&bytes),
+            bytes,
+            header,
+        })
     }
 
     /// Reads a commit that came from outside: format, limits and signature.
@@ -291,7 +299,11 @@ impl Commit {
         let header: CommitHeader =
             encoding::decode(&bytes[..signed]).map_err(CommitError::Header)?;
         check_header(&header)?;
-        Ok(Self { id: id_of(&bytes), bytes, header })
+        Ok(Self {
+            id: id_of(&bytes),
+            bytes,
+            header,
+        })
     }
 
     /// Checks the author's signature.
@@ -312,11 +324,19 @@ impl Commit {
     ) -> Result<(), CommitError> {
         let expected = Lamport(parents.unwrap_or_default().0.saturating_add(1));
         if self.header.lamport != expected {
-            return Err(CommitError::Lamport { commit: self.id, found: self.header.lamport, expected });
+            return Err(CommitError::Lamport {
+                commit: self.id,
+                found: self.header.lamport,
+                expected,
+            });
         }
         let expected = Sequence(previous.unwrap_or_default().0.saturating_add(1));
         if self.header.sequence != expected {
-            return Err(CommitError::Sequence { commit: self.id, found: self.header.sequence, expected });
+            return Err(CommitError::Sequence {
+                commit: self.id,
+                found: self.header.sequence,
+                expected,
+            });
         }
         Ok(())
     }
@@ -347,7 +367,15 @@ impl Commit {
 
     /// The additions that this commit makes.
     pub fn dots(&self) -> impl Iterator<Item = (Dot, PackSize)> {
-        self.header.added.iter().map(|add| (Dot { commit: self.id, pack: add.pack }, add.size))
+        self.header.added.iter().map(|add| {
+            (
+                Dot {
+                    commit: self.id,
+                    pack: add.pack,
+                },
+                add.size,
+            )
+        })
     }
 }
 
@@ -379,7 +407,10 @@ fn check_header(header: &CommitHeader) -> Result<(), CommitError> {
     if !(1..=MAX_ROSTER_HEADS).contains(&header.roster.len()) || !ascending(&header.roster) {
         return Err(CommitError::List("roster heads"));
     }
-    let packs_ascend = header.added.windows(2).all(|pair| pair[0].pack < pair[1].pack);
+    let packs_ascend = header
+        .added
+        .windows(2)
+        .all(|pair| pair[0].pack < pair[1].pack);
     if header.added.len() > MAX_ADDED || !packs_ascend {
         return Err(CommitError::List("added packs"));
     }
@@ -394,7 +425,12 @@ fn check_header(header: &CommitHeader) -> Result<(), CommitError> {
 }
 
 fn body_aad(folder: &FolderId, author: &MemberId, sequence: Sequence) -> Vec<u8> {
-    [&folder.as_bytes()[..], author.as_bytes(), &sequence.0.to_le_bytes()].concat()
+    [
+        &folder.as_bytes()[..],
+        author.as_bytes(),
+        &sequence.0.to_le_bytes(),
+    ]
+    .concat()
 }
 
 fn seal_body(
@@ -409,7 +445,9 @@ fn seal_body(
     }
     let compressed =
         zstd::bulk::compress(&plain, COMPRESSION_LEVEL).map_err(|_| BodyError::TooLarge)?;
-    let length = (LENGTH_PREFIX + compressed.len() + TAG_LENGTH).next_power_of_two().max(MIN_BODY);
+    let length = (LENGTH_PREFIX + compressed.len() + TAG_LENGTH)
+        .next_power_of_two()
+        .max(MIN_BODY);
     if length > MAX_BODY {
         return Err(BodyError::TooLarge);
     }

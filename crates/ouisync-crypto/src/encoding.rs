@@ -53,7 +53,9 @@ pub(crate) mod bytes {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
             type Value = Vec<u8>;
@@ -74,14 +76,19 @@ pub(crate) mod bytes {
 pub(crate) mod array64 {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(bytes: &[u8; 64], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        bytes: &[u8; 64],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut halves = [[0; 32]; 2];
         halves[0].copy_from_slice(&bytes[..32]);
         halves[1].copy_from_slice(&bytes[32..]);
         halves.serialize(serializer)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 64], D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<[u8; 64], D::Error> {
         let halves = <[[u8; 32]; 2]>::deserialize(deserializer)?;
         let mut bytes = [0; 64];
         bytes[..32].copy_from_slice(&halves[0]);

@@ -50,10 +50,15 @@ impl EnvelopePublicKey {
         rng: &mut impl CryptoRng,
     ) -> Vec<u8> {
         let key = self.key().expect("checked when this was made");
-        let (encapsulated, mut context) =
-            setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, XWing>(&OpModeS::Base, &key, info, rng)
-                .expect("base mode seals to every valid key");
-        let ciphertext = context.seal(plaintext, aad).expect("the first message of a context");
+        let (encapsulated, mut context) = setup_sender_with_rng::<
+            ChaCha20Poly1305,
+            HkdfSha256,
+            XWing,
+        >(&OpModeS::Base, &key, info, rng)
+        .expect("base mode seals to every valid key");
+        let ciphertext = context
+            .seal(plaintext, aad)
+            .expect("the first message of a context");
         let mut sealed = encapsulated.to_bytes().to_vec();
         sealed.extend_from_slice(&ciphertext);
         sealed
@@ -72,9 +77,15 @@ impl EnvelopeSecret {
     }
 
     /// Opens what was sealed to [`Self::public_key`].
-    pub(crate) fn open(&self, info: &[u8], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let (encapsulated, ciphertext) =
-            sealed.split_at_checked(ENCAPSULATED_LENGTH).ok_or(OpenError)?;
+    pub(crate) fn open(
+        &self,
+        info: &[u8],
+        aad: &[u8],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, OpenError> {
+        let (encapsulated, ciphertext) = sealed
+            .split_at_checked(ENCAPSULATED_LENGTH)
+            .ok_or(OpenError)?;
         let encapsulated =
             <XWing as Kem>::EncappedKey::from_bytes(encapsulated).map_err(|_| OpenError)?;
         setup_receiver::<ChaCha20Poly1305, HkdfSha256, XWing>(
@@ -94,7 +105,11 @@ impl EnvelopeSecret {
 
 impl fmt::Debug for EnvelopePublicKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "EnvelopePublicKey({})", blake3::hash(&self.0).to_hex().split_at(8).0)
+        write!(
+            formatter,
+            "EnvelopePublicKey({})",
+            blake3::hash(&self.0).to_hex().split_at(8).0
+        )
     }
 }
 

@@ -36,7 +36,11 @@ impl FrameHash {
 
 impl std::fmt::Debug for FrameHash {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "FrameHash({})", blake3::Hash::from_bytes(self.0).to_hex().split_at(8).0)
+        write!(
+            formatter,
+            "FrameHash({})",
+            blake3::Hash::from_bytes(self.0).to_hex().split_at(8).0
+        )
     }
 }
 
@@ -61,7 +65,8 @@ pub struct FrameHashes {
 impl FrameHashes {
     /// Merges the hashes of all frames to the pack's id. Their number must be a power of two from 1 to 256.
     pub fn new(hashes: Vec<FrameHash>) -> Result<Self, FrameHashError> {
-        let valid = hashes.len().is_power_of_two() && hashes.len() <= PackSize::MAX.frames() as usize;
+        let valid =
+            hashes.len().is_power_of_two() && hashes.len() <= PackSize::MAX.frames() as usize;
         if !valid {
             return Err(FrameHashError::Count(hashes.len()));
         }
@@ -76,21 +81,35 @@ impl FrameHashes {
             [left, right] => *merge_subtrees_root(left, right, Mode::Hash).as_bytes(),
             _ => level[0],
         };
-        Ok(Self { pack: PackId::from_bytes(root), hashes })
+        Ok(Self {
+            pack: PackId::from_bytes(root),
+            hashes,
+        })
     }
 
     /// Accepts a list from outside only if it is that of `pack`.
-    pub fn verified(pack: PackId, size: PackSize, hashes: Vec<FrameHash>) -> Result<Self, FrameHashError> {
+    pub fn verified(
+        pack: PackId,
+        size: PackSize,
+        hashes: Vec<FrameHash>,
+    ) -> Result<Self, FrameHashError> {
         if hashes.len() != size.frames() as usize {
             return Err(FrameHashError::Count(hashes.len()));
         }
         let hashes = Self::new(hashes)?;
-        if hashes.pack == pack { Ok(hashes) } else { Err(FrameHashError::OtherPack(pack)) }
+        if hashes.pack == pack {
+            Ok(hashes)
+        } else {
+            Err(FrameHashError::OtherPack(pack))
+        }
     }
 
     /// The list of a pack of one frame, which is known from its id.
     pub fn of_single_frame(pack: PackId) -> Self {
-        Self { pack, hashes: vec![FrameHash(*pack.as_bytes())] }
+        Self {
+            pack,
+            hashes: vec![FrameHash(*pack.as_bytes())],
+        }
     }
 
     /// The pack's id.

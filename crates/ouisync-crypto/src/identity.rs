@@ -37,7 +37,10 @@ pub(crate) fn verify(
 ) -> Result<(), SignatureError> {
     VerifyingKey::from_bytes(key)
         .and_then(|key| {
-            key.verify_strict(&[domain, message].concat(), &Signature::from_bytes(signature))
+            key.verify_strict(
+                &[domain, message].concat(),
+                &Signature::from_bytes(signature),
+            )
         })
         .map_err(|_| SignatureError)
 }

@@ -55,11 +55,17 @@ impl InvitationSecret {
     }
 
     pub(crate) fn signing(&self) -> SigningKey {
-        SigningKey::from_bytes(&derive("ouisync v1 invitation signing key", &[self.expose()]))
+        SigningKey::from_bytes(&derive(
+            "ouisync v1 invitation signing key",
+            &[self.expose()],
+        ))
     }
 
     pub(crate) fn envelope(&self) -> EnvelopeSecret {
-        EnvelopeSecret::from_bytes(derive("ouisync v1 invitation envelope key", &[self.expose()]))
+        EnvelopeSecret::from_bytes(derive(
+            "ouisync v1 invitation envelope key",
+            &[self.expose()],
+        ))
     }
 
     pub(crate) fn name_key(&self) -> NameKey {
@@ -142,10 +148,19 @@ impl InvitationLink {
         while name.len() > MAX_NAME {
             name.pop();
         }
-        let contacts = self.contacts.iter().take(MAX_CONTACTS).map(|contact| PayloadContact {
-            device: contact.device,
-            addresses: contact.addresses.iter().take(MAX_ADDRESSES).map(ToString::to_string).collect(),
-        });
+        let contacts = self
+            .contacts
+            .iter()
+            .take(MAX_CONTACTS)
+            .map(|contact| PayloadContact {
+                device: contact.device,
+                addresses: contact
+                    .addresses
+                    .iter()
+                    .take(MAX_ADDRESSES)
+                    .map(ToString::to_string)
+                    .collect(),
+            });
         let mut payload = Payload {
             version: VERSION,
             folder: self.folder,
@@ -167,11 +182,18 @@ impl InvitationLink {
             return Err(LinkError::TooLong);
         }
         let Some(payload) = text.strip_prefix(PREFIX) else {
-            let ours = text.starts_with("ouisync://join/v") && !text.starts_with("ouisync://join/v1");
-            return Err(if ours { LinkError::Version } else { LinkError::NotALink });
+            let ours =
+                text.starts_with("ouisync://join/v") && !text.starts_with("ouisync://join/v1");
+            return Err(if ours {
+                LinkError::Version
+            } else {
+                LinkError::NotALink
+            });
         };
         let bytes = zeroize::Zeroizing::new(
-            BASE64URL_NOPAD.decode(payload.as_bytes()).map_err(|_| LinkError::Damaged)?,
+            BASE64URL_NOPAD
+                .decode(payload.as_bytes())
+                .map_err(|_| LinkError::Damaged)?,
         );
         match bytes.first() {
             Some(&VERSION) => {}
@@ -181,7 +203,10 @@ impl InvitationLink {
         let payload: Payload = encoding::decode(&bytes).map_err(|_| LinkError::Damaged)?;
         let within_limits = payload.name.len() <= MAX_NAME
             && payload.contacts.len() <= MAX_CONTACTS
-            && payload.contacts.iter().all(|contact| contact.addresses.len() <= MAX_ADDRESSES);
+            && payload
+                .contacts
+                .iter()
+                .all(|contact| contact.addresses.len() <= MAX_ADDRESSES);
         if !within_limits || payload.check != payload.checksum() {
             return Err(LinkError::Damaged);
         }
@@ -189,7 +214,9 @@ impl InvitationLink {
             let addresses = contact.addresses.iter().map(|text| text.parse());
             Ok(Contact {
                 device: contact.device,
-                addresses: addresses.collect::<Result<_, _>>().map_err(|_| LinkError::Damaged)?,
+                addresses: addresses
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| LinkError::Damaged)?,
             })
         });
         Ok(Self {

@@ -53,7 +53,11 @@ impl ChunkIdKey {
 impl IndexNameKey {
     /// The pseudo-random function: 32 bytes that tell nothing of `input` without the key. `domain` separates uses.
     pub fn apply(&self, domain: u8, input: &[u8]) -> [u8; 32] {
-        *blake3::Hasher::new_keyed(&self.0).update(&[domain]).update(input).finalize().as_bytes()
+        *blake3::Hasher::new_keyed(&self.0)
+            .update(&[domain])
+            .update(input)
+            .finalize()
+            .as_bytes()
     }
 }
 
@@ -63,7 +67,12 @@ const RECORD_SALT: usize = 24;
 
 impl IndexSealKey {
     /// Seals a record; `context` (its place in the index) must be the same when it is opened.
-    pub fn seal_record(&self, context: &[u8], plaintext: &[u8], rng: &mut impl CryptoRng) -> Vec<u8> {
+    pub fn seal_record(
+        &self,
+        context: &[u8],
+        plaintext: &[u8],
+        rng: &mut impl CryptoRng,
+    ) -> Vec<u8> {
         let mut salt = [0; RECORD_SALT];
         rng.fill_bytes(&mut salt);
         let sealed = seal::seal_once(&self.record_key(&salt), context, plaintext.to_vec());
@@ -78,7 +87,10 @@ impl IndexSealKey {
 
     fn record_key(&self, salt: &[u8]) -> zeroize::Zeroizing<[u8; 32]> {
         zeroize::Zeroizing::new(
-            *blake3::Hasher::new_keyed(&self.0).update(salt).finalize().as_bytes(),
+            *blake3::Hasher::new_keyed(&self.0)
+                .update(salt)
+                .finalize()
+                .as_bytes(),
         )
     }
 }
@@ -144,7 +156,10 @@ impl ReadSecret {
 impl StoreSecret {
     /// Key of the proofs between devices.
     pub fn peer_auth_key(&self) -> PeerAuthKey {
-        PeerAuthKey(derive("ouisync v1 peer authentication key", &[self.expose()]))
+        PeerAuthKey(derive(
+            "ouisync v1 peer authentication key",
+            &[self.expose()],
+        ))
     }
 
     /// Key of discovery.
@@ -237,7 +252,10 @@ impl FolderKeys {
 
     /// The founding epoch, if it is known.
     pub fn founding(&self) -> Option<EpochId> {
-        self.epochs.iter().find(|(_, keys)| keys.generation == 0).map(|(id, _)| *id)
+        self.epochs
+            .iter()
+            .find(|(_, keys)| keys.generation == 0)
+            .map(|(id, _)| *id)
     }
 
     /// The keys of chunks and of the index; `None` for a safe or a locked folder.
@@ -261,7 +279,10 @@ impl FolderKeys {
         let mut epochs: Vec<_> = self.epochs.iter().collect();
         epochs.sort_by_key(|(id, keys)| std::cmp::Reverse((keys.generation, **id)));
         epochs.into_iter().find_map(|(id, keys)| {
-            Some((*id, PackKey::for_header(keys.secret.read_secret()?, header).ok()?))
+            Some((
+                *id,
+                PackKey::for_header(keys.secret.read_secret()?, header).ok()?,
+            ))
         })
     }
 
@@ -269,9 +290,17 @@ impl FolderKeys {
     pub fn blind(&self) -> Self {
         let epochs = self.epochs.iter().map(|(id, keys)| {
             let secret = EpochSecret::Store(keys.secret.store_secret());
-            (*id, EpochKeys { generation: keys.generation, secret })
+            (
+                *id,
+                EpochKeys {
+                    generation: keys.generation,
+                    secret,
+                },
+            )
         });
-        Self { epochs: epochs.collect() }
+        Self {
+            epochs: epochs.collect(),
+        }
     }
 
     /// For sealing in a key store; never stored as it is.

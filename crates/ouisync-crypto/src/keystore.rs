@@ -71,7 +71,11 @@ pub struct PassphraseCost {
 impl Default for PassphraseCost {
     /// 64 MiB, three passes, one lane: 0.2 s on a small machine.
     fn default() -> Self {
-        Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 }
+        Self {
+            memory_kib: 64 * 1024,
+            passes: 3,
+            lanes: 1,
+        }
     }
 }
 
@@ -96,7 +100,10 @@ impl KeyStore {
         let mut bytes = vec![0; FILE_LENGTH];
         rng.fill_bytes(&mut bytes);
         bytes[..8].copy_from_slice(MAGIC);
-        for (index, number) in [cost.memory_kib, cost.passes, cost.lanes, 0].into_iter().enumerate() {
+        for (index, number) in [cost.memory_kib, cost.passes, cost.lanes, 0]
+            .into_iter()
+            .enumerate()
+        {
             bytes[8 + 4 * index..12 + 4 * index].copy_from_slice(&number.to_le_bytes());
         }
         Self { bytes }
@@ -126,8 +133,10 @@ impl KeyStore {
         if memory > 1024 * 1024 || passes > 16 || lanes > 8 {
             return Err(KeyStoreError::Cost);
         }
-        let params = argon2::Params::new(memory, passes, lanes, Some(32)).map_err(|_| KeyStoreError::Cost)?;
-        let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+        let params = argon2::Params::new(memory, passes, lanes, Some(32))
+            .map_err(|_| KeyStoreError::Cost)?;
+        let argon2 =
+            argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
         let mut key = zeroize::Zeroizing::new([0; 32]);
         argon2
             .hash_password_into(passphrase, &self.bytes[24..HEADER_LENGTH], &mut *key)
@@ -138,9 +147,18 @@ impl KeyStore {
     /// Opens every slot that `key` opens; [`KeyStoreError::Locked`] if there is none.
     pub fn open(&self, key: &KeyStoreKey) -> Result<Vec<OpenSlot>, KeyStoreError> {
         let slots: Vec<_> = (0..SLOTS)
-            .filter_map(|slot| Some(OpenSlot { slot, content: self.open_slot(key, slot)? }))
+            .filter_map(|slot| {
+                Some(OpenSlot {
+                    slot,
+                    content: self.open_slot(key, slot)?,
+                })
+            })
             .collect();
-        if slots.is_empty() { Err(KeyStoreError::Locked) } else { Ok(slots) }
+        if slots.is_empty() {
+            Err(KeyStoreError::Locked)
+        } else {
+            Ok(slots)
+        }
     }
 
     /// Seals `content` into a slot; what it held is gone. Only slots that the caller opened, or knows to be unused, may be
@@ -251,7 +269,9 @@ impl MachineKey {
         context: &[u8],
         sealed: &[u8],
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, KeyStoreError> {
-        let (salt, sealed) = sealed.split_first_chunk::<SALT_LENGTH>().ok_or(KeyStoreError::Blob)?;
+        let (salt, sealed) = sealed
+            .split_first_chunk::<SALT_LENGTH>()
+            .ok_or(KeyStoreError::Blob)?;
         seal::open_once(&self.blob_key(salt), context, sealed)
             .map(zeroize::Zeroizing::new)
             .map_err(|_| KeyStoreError::Blob)

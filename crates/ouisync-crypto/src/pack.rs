@@ -31,7 +31,11 @@ pub type Frame = [u8; FRAME_LENGTH];
 
 /// Bytes of plaintext in a pack of `frames` frames.
 pub const fn plaintext_capacity(frames: u32) -> u64 {
-    if frames == 0 { 0 } else { FIRST_PLAINTEXT as u64 + (frames as u64 - 1) * LATER_PLAINTEXT as u64 }
+    if frames == 0 {
+        0
+    } else {
+        FIRST_PLAINTEXT as u64 + (frames as u64 - 1) * LATER_PLAINTEXT as u64
+    }
 }
 
 /// Where plaintext lies within frame `index`.
@@ -48,7 +52,9 @@ pub const fn plaintext_of_frame(index: u32) -> Range<u64> {
 pub fn frames_of_plaintext(range: Range<u64>) -> Range<u32> {
     let frame = |offset: u64| match offset.checked_sub(FIRST_PLAINTEXT as u64) {
         None => 0,
-        Some(later) => u32::try_from(later / LATER_PLAINTEXT as u64).map_or(u32::MAX, |n| n.saturating_add(1)),
+        Some(later) => {
+            u32::try_from(later / LATER_PLAINTEXT as u64).map_or(u32::MAX, |n| n.saturating_add(1))
+        }
     };
     if range.is_empty() {
         return 0..0;
@@ -100,7 +106,10 @@ impl PackHeader {
         let mut commitment = [0; 32];
         salt.copy_from_slice(&bytes[..32]);
         commitment.copy_from_slice(&bytes[32..]);
-        Self { salt: PackSalt(salt), commitment }
+        Self {
+            salt: PackSalt(salt),
+            commitment,
+        }
     }
 
     /// The header's bytes.
@@ -143,13 +152,20 @@ impl PackKey {
         let bytes =
             PackKeyBytes::from_bytes(derive("ouisync v1 pack key", &[secret.expose(), &salt.0]));
         let commitment = derive("ouisync v1 pack key commitment", &[bytes.expose()]);
-        Self { key: seal::key(bytes.expose()), header: PackHeader { salt, commitment } }
+        Self {
+            key: seal::key(bytes.expose()),
+            header: PackHeader { salt, commitment },
+        }
     }
 
     /// The key of the pack with `header`, for opening it; [`PackError::OtherKey`] if `secret` is not its epoch's.
     pub fn for_header(secret: &ReadSecret, header: &PackHeader) -> Result<Self, PackError> {
         let key = Self::derive(secret, header.salt);
-        if equal(&key.header.commitment, &header.commitment) { Ok(key) } else { Err(PackError::OtherKey) }
+        if equal(&key.header.commitment, &header.commitment) {
+            Ok(key)
+        } else {
+            Err(PackError::OtherKey)
+        }
     }
 
     /// The header that frame 0 begins with.

@@ -53,13 +53,19 @@ impl PeerAuthKey {
     /// The credential of an open invitation. Who knows the invitation's id (joiner, members, and former members) has it, so it
     /// only opens the exchange of the roster; the join itself is signed.
     pub fn of_invitation(invitation: &InvitationId) -> Self {
-        Self::from_bytes(derive("ouisync v1 invitation credential", &[invitation.as_bytes()]))
+        Self::from_bytes(derive(
+            "ouisync v1 invitation credential",
+            &[invitation.as_bytes()],
+        ))
     }
 
     /// The tag that `side` sends.
     pub fn tag(&self, exporter: &Exporter, side: Side) -> Tag {
         let mut hasher = blake3::Hasher::new_keyed(self.expose());
-        hasher.update(b"ouisync v1 proof").update(&exporter.0).update(&[side as u8]);
+        hasher
+            .update(b"ouisync v1 proof")
+            .update(&exporter.0)
+            .update(&[side as u8]);
         let mut tag = [0; 16];
         hasher.finalize_xof().fill(&mut tag);
         Tag(tag)
@@ -103,14 +109,32 @@ pub struct MemberProof {
 
 impl MemberProof {
     /// Signs as the speaker on `side`.
-    pub fn new(identity: &MemberIdentity, exporter: &Exporter, side: Side, folder: &FolderId) -> Self {
+    pub fn new(
+        identity: &MemberIdentity,
+        exporter: &Exporter,
+        side: Side,
+        folder: &FolderId,
+    ) -> Self {
         let message = message(exporter, side, folder);
-        Self { member: identity.member(), signature: sign(identity.signing(), MEMBER_DOMAIN, &message) }
+        Self {
+            member: identity.member(),
+            signature: sign(identity.signing(), MEMBER_DOMAIN, &message),
+        }
     }
 
     /// Checks the proof of the speaker on `side`. Whether the member has a role is the roster's to say.
-    pub fn verify(&self, exporter: &Exporter, side: Side, folder: &FolderId) -> Result<(), SignatureError> {
-        verify(self.member.as_bytes(), MEMBER_DOMAIN, &message(exporter, side, folder), &self.signature)
+    pub fn verify(
+        &self,
+        exporter: &Exporter,
+        side: Side,
+        folder: &FolderId,
+    ) -> Result<(), SignatureError> {
+        verify(
+            self.member.as_bytes(),
+            MEMBER_DOMAIN,
+            &message(exporter, side, folder),
+            &self.signature,
+        )
     }
 }
 

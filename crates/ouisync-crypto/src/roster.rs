@@ -4,15 +4,18 @@
 //! of invitations is enforced where they are presented.
 
 mod build;
-mod rules;
 pub mod role;
+mod rules;
 pub mod secrets;
 pub mod state;
 pub mod statement;
 
 pub use build::{BuildError, Founded, NewInvitation};
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use ouisync_model::id::{FolderId, RosterEntryId};
 use thiserror::Error;
@@ -20,7 +23,7 @@ use thiserror::Error;
 use crate::{
     commit::CommitHeader,
     roster::{
-        rules::{EntrySet, Node},
+        rules::{EntrySet, Evaluation, Node},
         state::RosterState,
         statement::{LastCommit, RosterEntry},
     },
@@ -111,7 +114,7 @@ pub struct Roster {
     heads: BTreeSet<RosterEntryId>,
     pending: BTreeMap<RosterEntryId, RosterEntry>,
     pending_bytes: usize,
-    state: RosterState,
+    evaluation: Evaluation,
 }
 
 impl Roster {
@@ -124,7 +127,7 @@ impl Roster {
             heads: BTreeSet::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
-            state: RosterState::default(),
+            evaluation: Evaluation::default(),
         }
     }
 
@@ -135,7 +138,7 @@ impl Roster {
 
     /// What the known entries mean.
     pub const fn state(&self) -> &RosterState {
-        &self.state
+        &self.evaluation.state
     }
 
     /// The entries that no other known entry has as a parent; ascending.
@@ -160,7 +163,10 @@ impl Roster {
 
     /// The entries that waiting ones need and nobody has brought yet; ascending.
     pub fn missing(&self) -> Vec<RosterEntryId> {
-        let wanted = self.pending.values().flat_map(|entry| &entry.statement().parents);
+        let wanted = self
+            .pending
+            .values()
+            .flat_map(|entry| &entry.statement().parents);
         let missing: BTreeSet<_> = wanted
             .filter(|id| !self.contains(id) && !self.pending.contains_key(*id))
             .copied()
@@ -180,15 +186,26 @@ impl Roster {
 
     /// What the closure of `heads` means; the unknown ones among them on error.
     pub fn state_at(&self, heads: &[RosterEntryId]) -> Result<RosterState, Vec<RosterEntryId>> {
-        let missing: Vec<_> = heads.iter().filter(|id| !self.contains(id)).copied().collect();
+        self.borrowed_state_at(heads).map(Cow::into_owned)
+    }
+
+    fn borrowed_state_at(
+        &self,
+        heads: &[RosterEntryId],
+    ) -> Result<Cow<'_, RosterState>, Vec<RosterEntryId>> {
+        let missing: Vec<_> = heads
+            .iter()
+            .filter(|id| !self.contains(id))
+            .copied()
+            .collect();
         if !missing.is_empty() {
             return Err(missing);
         }
         if heads.len() == self.heads.len() && heads.iter().all(|id| self.heads.contains(id)) {
-            return Ok(self.state.clone());
+            return Ok(Cow::Borrowed(self.state()));
         }
         let set = self.closure(heads.iter().filter_map(|id| self.index.get(id).copied()));
-        Ok(self.evaluate(&set).state)
+        Ok(Cow::Owned(self.evaluate(&set).state))
     }
 
     /// Adds an entry; the order of arrival doesn't matter. An entry that waits for its parents is kept, in bounds.
@@ -200,8 +217,13 @@ impl Roster {
         if entry.folder() != self.folder {
             return Err(RosterError::OtherFolder(id));
         }
-        let missing: Vec<_> =
-            entry.statement().parents.iter().filter(|id| !self.contains(id)).copied().collect();
+        let missing: Vec<_> = entry
+            .statement()
+            .parents
+            .iter()
+            .filter(|id| !self.contains(id))
+            .copied()
+            .collect();
         if !missing.is_empty() {
             if self.pending.contains_key(&id) {
                 return Ok(Added::Pending { missing });
@@ -225,7 +247,6 @@ impl Roster {
                 accepted.push(ready);
             }
         }
-        self.state = self.evaluate(&self.all()).state;
         Ok(Added::New(accepted))
     }
 
@@ -239,7 +260,7 @@ impl Roster {
         if header.folder != self.folder {
             return Standing::Refused(RefusedReason::OtherFolder);
         }
-        let then = match self.state_at(&header.roster) {
+        let then = match self.borrowed_state_at(&header.roster) {
             Ok(state) => state,
             Err(missing) => return Standing::Unknown { missing },
         };
@@ -251,10 +272,12 @@ impl Roster {
         if !then.epochs().any(|epoch| epoch.epoch == header.epoch) {
             return Standing::Refused(RefusedReason::UnknownEpoch);
         }
-        match self.state.cut.get(&header.author) {
-            None => Standing::Accepted,
-            Some(last) if is_covered(last) => Standing::Accepted,
-            Some(_) => Standing::Quarantined,
+        let state = self.state();
+        let may_write_now = state.writing.contains(&header.author);
+        if may_write_now || is_covered(state.last_commits(&header.author).unwrap_or_default()) {
+            Standing::Accepted
+        } else {
+            Standing::Quarantined
         }
     }
 

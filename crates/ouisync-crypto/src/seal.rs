@@ -19,16 +19,28 @@ pub(crate) fn key(bytes: &[u8; 32]) -> LessSafeKey {
 /// Seals `buffer` in place and appends the tag. `key_bytes` must never seal anything else.
 pub(crate) fn seal_once(key_bytes: &[u8; 32], aad: &[u8], mut buffer: Vec<u8>) -> Vec<u8> {
     key(key_bytes)
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), Aad::from(aad), &mut buffer)
+        .seal_in_place_append_tag(
+            Nonce::assume_unique_for_key([0; 12]),
+            Aad::from(aad),
+            &mut buffer,
+        )
         .expect("far below the cipher's limit of 256 GiB");
     buffer
 }
 
 /// Opens what [`seal_once`] made.
-pub(crate) fn open_once(key_bytes: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+pub(crate) fn open_once(
+    key_bytes: &[u8; 32],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Result<Vec<u8>, OpenError> {
     let mut buffer = sealed.to_vec();
     let length = key(key_bytes)
-        .open_in_place(Nonce::assume_unique_for_key([0; 12]), Aad::from(aad), &mut buffer)
+        .open_in_place(
+            Nonce::assume_unique_for_key([0; 12]),
+            Aad::from(aad),
+            &mut buffer,
+        )
         .map_err(|_| OpenError)?
         .len();
     buffer.truncate(length);

@@ -43,6 +43,13 @@ pub struct Invitation {
     pub issuer: MemberId,
 }
 
+impl Invitation {
+    /// Whether a device whose clock shows `now` (seconds since 1970) no longer accepts it.
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+}
+
 /// An epoch of the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch {
@@ -60,6 +67,8 @@ pub struct RosterState {
     pub(crate) epochs: BTreeSet<Epoch>,
     pub(crate) cut: BTreeMap<MemberId, Vec<LastCommit>>,
     pub(crate) removed: BTreeSet<MemberId>,
+    /// The keys, retired ones included, of members that write.
+    pub(crate) writing: BTreeSet<MemberId>,
     pub(crate) policy: Option<Vec<u8>>,
 }
 

@@ -254,7 +254,11 @@ impl RosterEntry {
         let second = second.map(|key| sign(key, DOMAIN, &bytes));
         bytes.extend_from_slice(&first);
         bytes.extend_from_slice(second.as_ref().map_or(&[], |signature| &signature[..]));
-        Self { id: id_of(&bytes), bytes, statement }
+        Self {
+            id: id_of(&bytes),
+            bytes,
+            statement,
+        }
     }
 
     /// Reads an entry that came from outside: format, limits and signatures.
@@ -262,7 +266,10 @@ impl RosterEntry {
         let (entry, signatures) = Self::read(bytes)?;
         let signed = &entry.bytes[..entry.bytes.len() - signatures.len()];
         let (signatures, _) = signatures.as_chunks::<SIGNATURE_LENGTH>();
-        let keys = [Some(*entry.statement.author.as_bytes()), entry.statement.second_key()];
+        let keys = [
+            Some(*entry.statement.author.as_bytes()),
+            entry.statement.second_key(),
+        ];
         for (key, signature) in keys.iter().flatten().zip(signatures) {
             verify(key, DOMAIN, signed, signature)
                 .map_err(|error| EntryError::Signature(entry.id, error))?;
@@ -287,12 +294,21 @@ impl RosterEntry {
             encoding::decode_prefix::<RosterStatement>(&bytes).map_err(EntryError::Statement)?;
         let signatures = signatures.to_vec();
         let id = id_of(&bytes);
-        statement.check().map_err(|field| EntryError::Field(id, field))?;
+        statement
+            .check()
+            .map_err(|field| EntryError::Field(id, field))?;
         let count = 1 + usize::from(statement.second_key().is_some());
         if signatures.len() != count * SIGNATURE_LENGTH {
             return Err(EntryError::Field(id, "signatures"));
         }
-        Ok((Self { id, bytes, statement }, signatures))
+        Ok((
+            Self {
+                id,
+                bytes,
+                statement,
+            },
+            signatures,
+        ))
     }
 
     /// BLAKE3 of the bytes.
@@ -312,12 +328,17 @@ impl RosterEntry {
 
     /// The folder that it belongs to; that of a founding entry is its own hash.
     pub fn folder(&self) -> FolderId {
-        self.statement.folder.unwrap_or(FolderId::from_bytes(*self.id.as_bytes()))
+        self.statement
+            .folder
+            .unwrap_or(FolderId::from_bytes(*self.id.as_bytes()))
     }
 
     /// The epoch that it begins, if it begins one.
     pub fn epoch(&self) -> Option<EpochId> {
-        self.statement.action.commitment().map(|_| EpochId::from_bytes(*self.id.as_bytes()))
+        self.statement
+            .action
+            .commitment()
+            .map(|_| EpochId::from_bytes(*self.id.as_bytes()))
     }
 }
 
@@ -325,7 +346,9 @@ impl RosterAction {
     /// The commitment of the epoch that the action begins.
     pub(crate) const fn commitment(&self) -> Option<&[u8; 32]> {
         match self {
-            Self::Found { commitment, .. } | Self::RotateEpoch { commitment, .. } => Some(commitment),
+            Self::Found { commitment, .. } | Self::RotateEpoch { commitment, .. } => {
+                Some(commitment)
+            }
             _ => None,
         }
     }
@@ -349,7 +372,10 @@ impl RosterStatement {
         require(self.version == VERSION, "version")?;
         require(self.folder.is_none() == founding, "folder")?;
         require(self.parents.is_empty() == founding, "parents")?;
-        require(self.parents.len() <= MAX_PARENTS && ascending(&self.parents), "parents")?;
+        require(
+            self.parents.len() <= MAX_PARENTS && ascending(&self.parents),
+            "parents",
+        )?;
         require((self.depth == 0) == founding, "depth")?;
         match &self.action {
             RosterAction::Found { owner, sealed, .. } => {
@@ -357,7 +383,12 @@ impl RosterStatement {
                 require(owner.name.len() == SEALED_NAME, "name")?;
                 require(sealed.len() == SEALED_SECRET, "sealed secret")
             }
-            RosterAction::Invite { uses, sealed, name_key, .. } => {
+            RosterAction::Invite {
+                uses,
+                sealed,
+                name_key,
+                ..
+            } => {
                 require((1..=MAX_USES).contains(uses), "uses")?;
                 require(sealed.len() == SEALED_SECRET, "sealed secret")?;
                 require(name_key.len() == SEALED_KEY, "name key")
@@ -373,15 +404,34 @@ impl RosterStatement {
             RosterAction::Remove { last, .. } => {
                 require(last.len() <= MAX_LAST && ascending(last), "last commits")
             }
-            RosterAction::RotateEpoch { sealed, previous, .. } => {
-                let recipients_ascend =
-                    sealed.windows(2).all(|pair| pair[0].recipient < pair[1].recipient);
-                let epochs_ascend = previous.windows(2).all(|pair| pair[0].epoch < pair[1].epoch);
-                require(sealed.len() <= MAX_RECIPIENTS && recipients_ascend, "recipients")?;
-                require(sealed.iter().all(|one| one.sealed.len() == SEALED_SECRET), "recipients")?;
-                require(previous.len() <= MAX_PREVIOUS && epochs_ascend, "older epochs")?;
-                let keys = previous.iter().flat_map(|one| [one.read.len(), one.store.len()]);
-                require(keys.into_iter().all(|length| length == SEALED_KEY), "older epochs")
+            RosterAction::RotateEpoch {
+                sealed, previous, ..
+            } => {
+                let recipients_ascend = sealed
+                    .windows(2)
+                    .all(|pair| pair[0].recipient < pair[1].recipient);
+                let epochs_ascend = previous
+                    .windows(2)
+                    .all(|pair| pair[0].epoch < pair[1].epoch);
+                require(
+                    sealed.len() <= MAX_RECIPIENTS && recipients_ascend,
+                    "recipients",
+                )?;
+                require(
+                    sealed.iter().all(|one| one.sealed.len() == SEALED_SECRET),
+                    "recipients",
+                )?;
+                require(
+                    previous.len() <= MAX_PREVIOUS && epochs_ascend,
+                    "older epochs",
+                )?;
+                let keys = previous
+                    .iter()
+                    .flat_map(|one| [one.read.len(), one.store.len()]);
+                require(
+                    keys.into_iter().all(|length| length == SEALED_KEY),
+                    "older epochs",
+                )
             }
             RosterAction::Succeed { member, .. } => require(*member != self.author, "successor"),
             RosterAction::Policy { policy } => require(policy.len() <= MAX_POLICY, "policy"),
