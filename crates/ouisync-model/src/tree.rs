@@ -1,7 +1,7 @@
 //! The replicated tree: a pure function of the set of commits, whatever their order of arrival.
 //!
 //! Owns the merge rules. A node's placement, content and metadata are separate registers; see `docs/format.md`, "Tree and
-//! merge". Storage is behind [`TreeStore`](store::TreeStore); what people see is a [`View`](view::View). It must not read
+//! merge". Storage is behind [`TreeStore`]; what people see is a [`View`]. It must not read
 //! clocks, do I/O of its own or know how commits travel.
 
 mod apply;
