@@ -1,0 +1,418 @@
+//! Peers that break the rules are dropped with a reason, and nothing else happens.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ouisync_crypto::frame_hash::FrameHash;
+use ouisync_model::{
+    id::{CommitId, MemberId, PackId},
+    operation::PackSize,
+};
+use ouisync_sync::{
+    codec::{Blob, Chain, FolderMessage},
+    facts::FolderFacts,
+    folder::{DropReason, FolderSync, Limits, Output, PeerKey, Rights},
+};
+use ouisync_testkit::facts::{FakeCommit, MemoryFacts, fake_pack};
+
+const PEER: PeerKey = PeerKey(1);
+const AUTHOR: MemberId = MemberId::from_bytes([7; 32]);
+
+fn size(exponent: u8) -> PackSize {
+    PackSize::from_exponent(exponent).expect("valid class")
+}
+
+/// One node; the test plays its peer.
+struct Victim {
+    sync: FolderSync<MemoryFacts>,
+    sent: Vec<FolderMessage>,
+    served: usize,
+    dropped: Option<DropReason>,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let mut facts = MemoryFacts::default();
+        facts.add_entry(0);
+        let limits = Limits {
+            wants: 64,
+            ..Limits::default()
+        };
+        let sync = FolderSync::new(facts, limits, Duration::ZERO);
+        let mut victim = Self {
+            sync,
+            sent: Vec::new(),
+            served: 0,
+            dropped: None,
+        };
+        victim.connect(Rights::Current, Vec::new());
+        victim
+    }
+
+    fn connect(&mut self, rights: Rights, chains: Vec<Chain>) {
+        self.sync.peer_connected(PEER, rights, None);
+        self.settle();
+        let heads = self.sync.facts().roster_heads();
+        self.say(FolderMessage::Roster { heads });
+        self.say(FolderMessage::Heads { chains });
+    }
+
+    fn say(&mut self, message: FolderMessage) {
+        self.sync.message(PEER, message);
+        self.settle();
+    }
+
+    fn bulk(&mut self, pack: PackId, first: u32, data: Bytes) {
+        self.sync.bulk_received(PEER, pack, first, data);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.sync.poll_output() {
+            match output {
+                Output::Send { message, .. } => self.sent.push(message),
+                Output::Serve { .. } => self.served += 1,
+                Output::Disconnect { reason, .. } => self.dropped = Some(reason),
+                Output::AddRosterEntries { peer, entries } => {
+                    let facts = self.sync.facts_mut();
+                    match entries
+                        .into_iter()
+                        .find_map(|entry| facts.accept_entry(entry).err())
+                    {
+                        Some(refused) => self.sync.roster_refused(peer, refused.to_string()),
+                        None => self.sync.roster_accepted(peer),
+                    }
+                }
+                Output::AddCommits { peer, commits } => {
+                    let mut added = Vec::new();
+                    let mut refused = None;
+                    for bytes in commits {
+                        match self.sync.facts_mut().accept_commit(bytes) {
+                            Ok(facts) => added.extend(facts.map(|(facts, _)| facts)),
+                            Err(reason) => refused = Some(reason),
+                        }
+                    }
+                    match refused {
+                        Some(reason) => self.sync.commits_refused(peer, &added, reason.to_string()),
+                        None => self.sync.commits_accepted(peer, &added),
+                    }
+                }
+                Output::StoreHashes { pack, hashes, .. } => {
+                    self.sync.facts_mut().store_hashes(pack, hashes)
+                }
+                Output::WriteFrames { pack, first, data } => {
+                    self.sync.facts_mut().write(pack, first, &data);
+                    self.sync.frames_written(data.len() as u64);
+                }
+                Output::FinishPack { pack } => {
+                    self.sync.facts_mut().finish(pack);
+                    self.sync.pack_stored(pack);
+                }
+                Output::ProveMember { peer, .. } => {
+                    self.sync.member_refused(peer, "not a member".into())
+                }
+                Output::Contacts { .. } | Output::StatusChanged => {}
+            }
+        }
+    }
+
+    /// The peer commits a pack; gives the pack.
+    fn offer(&mut self, size: PackSize) -> (PackId, Bytes, Vec<FrameHash>) {
+        let pack = fake_pack(size, 1);
+        let commit = self.sync.facts().compose(AUTHOR, vec![(pack.0, size)]);
+        self.say(FolderMessage::Commits {
+            commits: vec![Blob(commit.to_bytes())],
+            lacking: Vec::new(),
+        });
+        pack
+    }
+
+    fn wants(&self) -> usize {
+        self.sent
+            .iter()
+            .filter(|message| matches!(message, FolderMessage::Want { .. }))
+            .count()
+    }
+}
+
+#[test]
+fn honest_peer_is_not_dropped() {
+    let mut victim = Victim::new();
+    let (pack, data, hashes) = victim.offer(size(2));
+    assert_eq!(victim.wants(), 1);
+    // The data may come before the hashes.
+    victim.bulk(pack, 0, data.slice(..2 * 65_536));
+    assert_eq!(victim.sync.facts().written, 0);
+    victim.say(FolderMessage::Hashes { pack, hashes });
+    victim.bulk(pack, 2, data.slice(2 * 65_536..));
+    assert_eq!(victim.dropped, None);
+    assert_eq!(victim.sync.missing_bytes(), 0);
+    assert!(victim.sync.we_have_all_announced());
+}
+
+#[test]
+fn wrong_frames_drop_and_good_ones_stay() {
+    let mut victim = Victim::new();
+    let (pack, data, hashes) = victim.offer(size(2));
+    victim.say(FolderMessage::Hashes {
+        pack,
+        hashes: hashes.clone(),
+    });
+    let mut bad = data.to_vec();
+    bad[65_536 + 99] ^= 1;
+    victim.bulk(pack, 0, bad.into());
+    assert_eq!(
+        victim.dropped,
+        Some(DropReason::WrongFrame { pack, frame: 1 })
+    );
+    assert_eq!(victim.sync.facts().written, 65_536);
+    // Another connection goes on from there.
+    victim.sent.clear();
+    let chains = victim.sync.facts().chains();
+    victim.connect(Rights::Current, chains);
+    let want = victim
+        .sent
+        .iter()
+        .find(|message| matches!(message, FolderMessage::Want { .. }));
+    assert_eq!(
+        want,
+        Some(&FolderMessage::Want {
+            pack,
+            first: 1,
+            count: 3,
+            hashes: false
+        })
+    );
+    victim.bulk(pack, 1, data.slice(65_536..));
+    assert_eq!(victim.sync.missing_bytes(), 0);
+}
+
+#[test]
+fn wrong_single_frame_drops() {
+    let mut victim = Victim::new();
+    let (pack, ..) = victim.offer(size(0));
+    victim.bulk(pack, 0, vec![1; 65_536].into());
+    assert_eq!(
+        victim.dropped,
+        Some(DropReason::WrongFrame { pack, frame: 0 })
+    );
+    assert_eq!(victim.sync.facts().written, 0);
+}
+
+#[test]
+fn wrong_hashes_drop() {
+    let mut victim = Victim::new();
+    let (pack, _, mut hashes) = victim.offer(size(2));
+    hashes.swap(0, 1);
+    victim.say(FolderMessage::Hashes { pack, hashes });
+    assert_eq!(victim.dropped, Some(DropReason::WrongHashes { pack }));
+    let mut victim = Victim::new();
+    let (pack, ..) = victim.offer(size(2));
+    victim.say(FolderMessage::Hashes {
+        pack,
+        hashes: Vec::new(),
+    });
+    assert_eq!(victim.dropped, Some(DropReason::WrongHashes { pack }));
+}
+
+#[test]
+fn unrequested_data_drops() {
+    let mut victim = Victim::new();
+    let pack = PackId::from_bytes([3; 32]);
+    victim.bulk(pack, 0, vec![0; 65_536].into());
+    assert_eq!(victim.dropped, Some(DropReason::Unrequested { pack }));
+
+    let mut victim = Victim::new();
+    let (pack, data, hashes) = victim.offer(size(1));
+    victim.say(FolderMessage::Hashes {
+        pack,
+        hashes: hashes.clone(),
+    });
+    victim.bulk(pack, 0, data.slice(..65_536));
+    victim.bulk(pack, 0, data.slice(..65_536));
+    assert_eq!(victim.dropped, Some(DropReason::Unrequested { pack }));
+
+    let mut victim = Victim::new();
+    victim.say(FolderMessage::Hashes { pack, hashes });
+    assert_eq!(victim.dropped, Some(DropReason::Unrequested { pack }));
+}
+
+#[test]
+fn malformed_frames_drop() {
+    for (first, length) in [
+        (0, 0),
+        (0, 1000),
+        (0, 65_537),
+        (256, 65_536),
+        (u32::MAX, 65_536),
+    ] {
+        let mut victim = Victim::new();
+        let (pack, ..) = victim.offer(size(1));
+        victim.bulk(pack, first, vec![0; length].into());
+        assert_eq!(
+            victim.dropped,
+            Some(DropReason::MalformedFrames { pack }),
+            "{first} {length}"
+        );
+    }
+}
+
+#[test]
+fn want_floods_and_impossible_wants_drop() {
+    let mut victim = Victim::new();
+    let pack = victim.sync.facts_mut().add_pack(size(8), 5);
+    for _ in 0..64 {
+        victim.say(FolderMessage::Want {
+            pack,
+            first: 0,
+            count: 128,
+            hashes: false,
+        });
+    }
+    // The host got no more than the limit to serve at a time.
+    assert_eq!((victim.dropped.clone(), victim.served), (None, 1));
+    for _ in 0..2 {
+        victim.say(FolderMessage::Want {
+            pack,
+            first: 0,
+            count: 128,
+            hashes: false,
+        });
+    }
+    assert_eq!(victim.dropped, Some(DropReason::WantFlood));
+
+    for (first, count) in [(0, 0), (0, 257), (256, 1), (u32::MAX, u32::MAX)] {
+        let mut victim = Victim::new();
+        victim.say(FolderMessage::Want {
+            pack,
+            first,
+            count,
+            hashes: false,
+        });
+        assert_eq!(victim.dropped, Some(DropReason::ImpossibleWant { pack }));
+    }
+}
+
+#[test]
+fn refused_commits_drop() {
+    let invalid = |change: fn(&mut FakeCommit)| {
+        let mut victim = Victim::new();
+        let mut commit = victim.sync.facts().compose(AUTHOR, Vec::new());
+        change(&mut commit);
+        victim.say(FolderMessage::Commits {
+            commits: vec![Blob(commit.to_bytes())],
+            lacking: Vec::new(),
+        });
+        assert!(
+            matches!(victim.dropped, Some(DropReason::RefusedCommit(_))),
+            "{:?}",
+            victim.dropped
+        );
+        assert!(victim.sync.facts().commit_ids().is_empty());
+        assert!(victim.sync.we_have_all_announced());
+    };
+    invalid(|commit| commit.valid = false);
+    invalid(|commit| commit.lamport.0 = 100);
+    invalid(|commit| commit.parents.push(CommitId::from_bytes([1; 32])));
+    invalid(|commit| commit.sequence.0 = 9);
+    let mut victim = Victim::new();
+    victim.say(FolderMessage::RosterEntries {
+        entries: vec![Blob(Bytes::from_static(b"?"))],
+        more: false,
+    });
+    assert!(matches!(victim.dropped, Some(DropReason::RefusedRoster(_))));
+}
+
+#[test]
+fn false_acknowledgement_drops() {
+    let mut victim = Victim::new();
+    victim.say(FolderMessage::Accepted { commits: u32::MAX });
+    assert_eq!(victim.dropped, Some(DropReason::WrongAccepted));
+}
+
+#[test]
+fn asking_without_reading_drops() {
+    let mut victim = Victim::new();
+    for _ in 0..2_000_000 {
+        victim.say(FolderMessage::Want {
+            pack: PackId::from_bytes([1; 32]),
+            first: 0,
+            count: 1,
+            hashes: false,
+        });
+        victim.sent.clear();
+        if victim.dropped.is_some() {
+            break;
+        }
+    }
+    assert_eq!(victim.dropped, Some(DropReason::Flood));
+}
+
+#[test]
+fn gigantic_inventories_take_bounded_memory() {
+    let mut victim = Victim::new();
+    for round in 0..10_u32 {
+        let lacking = (0..65_536_u32).map(|number| {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&number.to_le_bytes());
+            id[4..8].copy_from_slice(&round.to_le_bytes());
+            PackId::from_bytes(id)
+        });
+        victim.say(FolderMessage::Inventory {
+            lacking: lacking.collect(),
+        });
+    }
+    assert_eq!(victim.dropped, None);
+    assert_eq!(
+        victim
+            .sync
+            .peer_status(PEER)
+            .expect("connected")
+            .missing_bytes,
+        0
+    );
+}
+
+#[test]
+fn without_rights_there_is_only_the_roster() {
+    let mut victim = Victim::new();
+    victim.sync.peer_disconnected(PEER);
+    let pack = victim.sync.facts_mut().add_pack(size(0), 5);
+    victim.sent.clear();
+    victim.connect(Rights::Older, Vec::new());
+    victim.say(FolderMessage::Want {
+        pack,
+        first: 0,
+        count: 1,
+        hashes: false,
+    });
+    victim.say(FolderMessage::RosterWant { have: Vec::new() });
+    let kinds: Vec<_> = victim
+        .sent
+        .iter()
+        .map(|message| match message {
+            FolderMessage::Roster { .. } => "roster",
+            FolderMessage::RosterEntries { .. } => "entries",
+            FolderMessage::Unavailable { .. } => "unavailable",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(kinds, ["roster", "unavailable", "entries"]);
+    assert_eq!(victim.served, 0);
+    let commit = victim.sync.facts().compose(AUTHOR, Vec::new());
+    victim
+        .sync
+        .facts_mut()
+        .accept_commit(commit.to_bytes())
+        .expect("valid");
+    // Proven, it gets the rest.
+    victim.sent.clear();
+    victim.sync.member_proven(PEER, AUTHOR);
+    victim.settle();
+    assert!(
+        victim
+            .sent
+            .iter()
+            .any(|message| matches!(message, FolderMessage::Heads { .. }))
+    );
+}
