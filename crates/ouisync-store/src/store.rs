@@ -30,7 +30,7 @@ use crate::{
 
 pub mod commits;
 mod incoming;
-mod notes;
+pub mod notes;
 mod open;
 pub mod packs;
 mod sync;

@@ -148,7 +148,7 @@ impl Store {
         Ok(if record.presence.is_whole() {
             Vec::new()
         } else {
-            vec![0..record.size.frames()]
+            std::iter::once(0..record.size.frames()).collect()
         })
     }
 

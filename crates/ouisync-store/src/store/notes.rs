@@ -10,6 +10,9 @@ use crate::{
     store::Store,
 };
 
+/// A key of the engine's choice and what it noted under it.
+pub type PeerNote = (Vec<u8>, Vec<u8>);
+
 impl Store {
     /// Keeps roster entries, durably; their validity is the caller's business. Returns the ids of those that are new.
     pub fn put_roster_entries(
@@ -59,7 +62,7 @@ impl Store {
     }
 
     /// All notes whose key begins with `prefix`, ascending by key.
-    pub fn peer_notes(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn peer_notes(&self, prefix: &[u8]) -> Result<Vec<PeerNote>, StoreError> {
         let mut notes = Vec::new();
         scan_prefix(self.records(), &key::peer(prefix), |key, value| {
             notes.push((key[1..].to_vec(), value.to_vec()));
