@@ -2,13 +2,17 @@
 
 use ouisync_crypto::{
     frame_hash::{FrameHash, FrameHashError, FrameHashes},
+    keys::FolderKeys,
     pack::{
         FIRST_PLAINTEXT, FRAME_LENGTH, Frame, LATER_PLAINTEXT, PackError, PackHeader, PackKey,
         PackSalt, frames_of_plaintext, plaintext_capacity, plaintext_in_frame, plaintext_of_frame,
     },
-    secret::ReadSecret,
+    secret::{EpochSecret, ReadSecret},
 };
-use ouisync_model::{id::PackId, operation::PackSize};
+use ouisync_model::{
+    id::{EpochId, PackId},
+    operation::PackSize,
+};
 
 use crate::seeded::Seeded;
 
@@ -158,4 +162,30 @@ fn frame_hashes_merge_to_the_hash_of_the_file() {
         FrameHashes::new(vec![FrameHash::from_bytes([0; 32]); 512]),
         Err(FrameHashError::Count(512))
     );
+}
+
+#[test]
+fn a_folder_finds_the_epoch_of_a_pack() {
+    let mut rng = Seeded::new(6);
+    let mut keys = FolderKeys::new();
+    let epochs: Vec<_> = (0..3).map(|byte| EpochId::from_bytes([byte; 32])).collect();
+    for (generation, epoch) in epochs.iter().enumerate() {
+        let secret = EpochSecret::Read(ReadSecret::generate(&mut rng));
+        assert!(keys.insert(*epoch, generation as u64, secret.clone()));
+        assert!(!keys.insert(
+            *epoch,
+            generation as u64,
+            EpochSecret::Store(secret.store_secret())
+        ));
+    }
+    assert_eq!(keys.latest_readable().unwrap().0, epochs[2]);
+    assert_eq!(keys.founding(), Some(epochs[0]));
+    let key = keys
+        .pack_key(&epochs[1], PackSalt::generate(&mut rng))
+        .unwrap();
+    assert_eq!(keys.open_pack(key.header()).unwrap().0, epochs[1]);
+    assert!(keys.blind().open_pack(key.header()).is_none());
+    let mut foreign = *key.header();
+    foreign.commitment[0] ^= 1;
+    assert!(keys.open_pack(&foreign).is_none());
 }

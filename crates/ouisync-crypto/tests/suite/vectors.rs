@@ -136,10 +136,3 @@ fn a_stored_commit_is_still_read() {
     assert_eq!(stored.header().salt, made_now.header().salt);
     assert_eq!(stored.open_body(&secret).unwrap(), body);
 }
-#[test]
-    std::fs::write(
-        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/commit.bin"),
-        commit::fixture(77).3.as_bytes(),
-    )
-    .unwrap();
-}
