@@ -25,7 +25,11 @@ impl SizeLevel {
 
     /// The level `level`; `None` above 4.
     pub const fn new(level: u8) -> Option<Self> {
-        if level <= Self::MAX.0 { Some(Self(level)) } else { None }
+        if level <= Self::MAX.0 {
+            Some(Self(level))
+        } else {
+            None
+        }
     }
 
     /// The level as it is recorded with the content.
@@ -105,7 +109,12 @@ impl Cutter {
         for byte in &data[level.minimum() - WINDOW..level.minimum()] {
             hash = (hash << 1).wrapping_add(gear[usize::from(*byte)]);
         }
-        match scan(gear, &mut hash, &data[level.minimum()..middle], mask(bits + 2)) {
+        match scan(
+            gear,
+            &mut hash,
+            &data[level.minimum()..middle],
+            mask(bits + 2),
+        ) {
             Some(length) => level.minimum() + length,
             None => match scan(gear, &mut hash, &data[middle..], mask(bits - 2)) {
                 Some(length) => middle + length,
@@ -158,7 +167,15 @@ impl<'cutter, R: Read> Chunker<'cutter, R> {
     /// A chunker that reads `reader` to its end.
     pub fn new(cutter: &'cutter Cutter, level: SizeLevel, reader: R) -> Self {
         let buffer = vec![0; 2 * level.maximum()];
-        Self { cutter, level, reader, buffer, start: 0, end: 0, at_end: false }
+        Self {
+            cutter,
+            level,
+            reader,
+            buffer,
+            start: 0,
+            end: 0,
+            at_end: false,
+        }
     }
 
     /// The next chunk; `None` at the end of the input.
@@ -167,12 +184,18 @@ impl<'cutter, R: Read> Chunker<'cutter, R> {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
-            self.end += fill(&mut self.reader, &mut self.buffer[self.end..], &mut self.at_end)?;
+            self.end += fill(
+                &mut self.reader,
+                &mut self.buffer[self.end..],
+                &mut self.at_end,
+            )?;
         }
         if self.start == self.end {
             return Ok(None);
         }
-        let length = self.cutter.cut(self.level, &self.buffer[self.start..self.end]);
+        let length = self
+            .cutter
+            .cut(self.level, &self.buffer[self.start..self.end]);
         let chunk = self.start..self.start + length;
         self.start += length;
         Ok(Some(&self.buffer[chunk]))
@@ -201,6 +224,7 @@ pub(crate) fn fill(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use ouisync_crypto::secret::ReadSecret;
     use proptest::prelude::*;
@@ -225,7 +249,11 @@ mod tests {
 
     impl Read for Dribble<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let count = self.1.random_range(1..100_000).min(buffer.len()).min(self.0.len());
+            let count = self
+                .1
+                .random_range(1..100_000)
+                .min(buffer.len())
+                .min(self.0.len());
             buffer[..count].copy_from_slice(&self.0[..count]);
             self.0 = &self.0[count..];
             Ok(count)
@@ -290,7 +318,10 @@ mod tests {
     fn the_table_decides_the_boundaries() {
         let data = random(5, 1 << 20);
         let lengths = |seed| -> Vec<_> {
-            chunks(&cutter(seed), SizeLevel::MIN, &data).iter().map(Vec::len).collect()
+            chunks(&cutter(seed), SizeLevel::MIN, &data)
+                .iter()
+                .map(Vec::len)
+                .collect()
         };
         assert_eq!(lengths(1), lengths(1));
         assert_ne!(lengths(1), lengths(2));

@@ -34,7 +34,11 @@ impl Trials {
     }
 
     fn note(&mut self, compressed: bool) {
-        self.failures = if compressed { 0 } else { self.failures.saturating_add(1) };
+        self.failures = if compressed {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
     }
 }
 
@@ -55,15 +59,24 @@ impl Compressor {
     }
 
     /// What to store for `plaintext`: itself unless compression saves at least 3 %.
-    pub(crate) fn encode<'a>(&'a mut self, trials: &mut Trials, plaintext: &'a [u8]) -> (Encoding, &'a [u8]) {
+    pub(crate) fn encode<'a>(
+        &'a mut self,
+        trials: &mut Trials,
+        plaintext: &'a [u8],
+    ) -> (Encoding, &'a [u8]) {
         let limit = plaintext.len() - plaintext.len().div_ceil(32);
         if limit == 0 || !trials.worth_trying() {
             return (Encoding::Raw, plaintext);
         }
         if self.output.len() < limit {
-            self.output.resize(limit.next_power_of_two().min(SizeLevel::MAX_CHUNK), 0);
+            self.output
+                .resize(limit.next_power_of_two().min(SizeLevel::MAX_CHUNK), 0);
         }
-        let zstd = if plaintext.len() <= THOROUGH_LIMIT { &mut self.thorough } else { &mut self.fast };
+        let zstd = if plaintext.len() <= THOROUGH_LIMIT {
+            &mut self.thorough
+        } else {
+            &mut self.fast
+        };
         // It fails where the output would be longer than what is worth while.
         match zstd.compress_to_buffer(plaintext, &mut self.output[..limit]) {
             Ok(length) => {
@@ -79,6 +92,7 @@ impl Compressor {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
@@ -96,9 +110,18 @@ mod tests {
 
         let mut random = vec![0; 100_000];
         SmallRng::seed_from_u64(1).fill_bytes(&mut random);
-        assert_eq!(compressor.encode(&mut Trials::default(), &random), (Encoding::Raw, &random[..]));
-        assert_eq!(compressor.encode(&mut Trials::default(), &[]), (Encoding::Raw, &[][..]));
-        assert_eq!(compressor.encode(&mut Trials::default(), b"a"), (Encoding::Raw, &b"a"[..]));
+        assert_eq!(
+            compressor.encode(&mut Trials::default(), &random),
+            (Encoding::Raw, &random[..])
+        );
+        assert_eq!(
+            compressor.encode(&mut Trials::default(), &[]),
+            (Encoding::Raw, &[][..])
+        );
+        assert_eq!(
+            compressor.encode(&mut Trials::default(), b"a"),
+            (Encoding::Raw, &b"a"[..])
+        );
     }
 
     #[test]

@@ -14,14 +14,19 @@ use ouisync_model::{
 };
 use thiserror::Error;
 
-use crate::error::{ErrorKind, StoreError};
+use crate::{
+    error::{ErrorKind, StoreError},
+    index::IndexError,
+    store::{
+        Store,
+        packs::{PackInfo, PackState},
+    },
+};
 
 mod chunk_reader;
 mod chunks;
 
 pub use chunk_reader::{ChunkReader, ReadKeys};
-
-use crate::index::IndexError;
 
 /// Where packs' frames come from; the store of the folder.
 pub trait FrameSource {
@@ -36,6 +41,23 @@ pub trait FrameSource {
 pub trait ChunkPlaces {
     /// The known places of a chunk; empty when no commit told one yet.
     fn places(&self, chunk: &ChunkId) -> Result<Vec<(PackId, ChunkPlace)>, IndexError>;
+}
+
+impl FrameSource for Store {
+    fn frame_count(&self, pack: &PackId) -> Result<Option<u32>, StoreError> {
+        let whole = |info: &PackInfo| match info.state {
+            PackState::Pending | PackState::Stored | PackState::Released { .. } => true,
+            PackState::Missing | PackState::Partial | PackState::Damaged => false,
+        };
+        Ok(self
+            .pack(*pack)?
+            .filter(whole)
+            .map(|info| info.size.frames()))
+    }
+
+    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
+        Ok(Store::read_frames(self, *pack, first, count)?.into())
+    }
 }
 
 impl<T: FrameSource + ?Sized> FrameSource for &T {
@@ -265,7 +287,9 @@ impl<P: ChunkPlaces, F: FrameSource> ContentReader<P, F> {
 
 impl<P: ChunkPlaces, F: FrameSource> Read for ContentReader<P, F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.read_at(self.position, buffer).map_err(io::Error::other)?;
+        let count = self
+            .read_at(self.position, buffer)
+            .map_err(io::Error::other)?;
         self.position += count as u64;
         Ok(count)
     }
@@ -275,7 +299,10 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
     /// Which packs `content` needs.
     pub fn packs_of(&mut self, content: &FileContent) -> Result<PackNeeds, ContentError> {
         match &content.data {
-            FileData::Inline(..) => Ok(PackNeeds { complete: true, ..PackNeeds::default() }),
+            FileData::Inline(..) => Ok(PackNeeds {
+                complete: true,
+                ..PackNeeds::default()
+            }),
             FileData::Chunks(chunks) => self.packs_of_chunks(chunks, true),
             FileData::Indirect(parts) => {
                 let needs = self.packs_of_chunks(parts, false)?;
@@ -292,8 +319,15 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
         }
     }
 
-    fn packs_of_chunks(&mut self, chunks: &[ChunkRef], complete: bool) -> Result<PackNeeds, ContentError> {
-        let mut needs = PackNeeds { complete, ..PackNeeds::default() };
+    fn packs_of_chunks(
+        &mut self,
+        chunks: &[ChunkRef],
+        complete: bool,
+    ) -> Result<PackNeeds, ContentError> {
+        let mut needs = PackNeeds {
+            complete,
+            ..PackNeeds::default()
+        };
         for chunk in chunks {
             let places = self.places().places(&chunk.chunk)?;
             let mut present = None;

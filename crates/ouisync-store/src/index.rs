@@ -132,9 +132,18 @@ impl Index {
     /// Opens the index in `directory`, making an empty one when there is none.
     pub fn open(directory: &Path, keys: &ContentKeys) -> Result<Self, IndexError> {
         let map = SealedMap::open(directory, &keys.index_name, &keys.index_seal)?;
-        let meta = Latest { map: &map }.get(table::META, &[], &[])?.unwrap_or_default();
-        let shared = Shared { map, meta: Mutex::new(meta), writing: Mutex::new(false), written: Condvar::new() };
-        Ok(Self { shared: Arc::new(shared) })
+        let meta = Latest { map: &map }
+            .get(table::META, &[], &[])?
+            .unwrap_or_default();
+        let shared = Shared {
+            map,
+            meta: Mutex::new(meta),
+            writing: Mutex::new(false),
+            written: Condvar::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Removes the index in `directory`, which must not be open. The next [`Index::open`] makes an empty one.
@@ -146,7 +155,11 @@ impl Index {
     pub fn begin(&self) -> IndexBatch {
         let mut writing = lock(&self.shared.writing);
         while *writing {
-            writing = self.shared.written.wait(writing).unwrap_or_else(PoisonError::into_inner);
+            writing = self
+                .shared
+                .written
+                .wait(writing)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         *writing = true;
         drop(writing);
@@ -155,7 +168,10 @@ impl Index {
 
     /// The index as it is now, whatever is written later. Keep it for a short while only.
     pub fn snapshot(&self) -> IndexSnapshot {
-        IndexSnapshot { snapshot: self.shared.map.snapshot(), shared: Arc::clone(&self.shared) }
+        IndexSnapshot {
+            snapshot: self.shared.map.snapshot(),
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// How far the index has come.
@@ -171,7 +187,10 @@ impl Index {
 
 impl fmt::Debug for Index {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Index").field("position", &self.position()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Index")
+            .field("position", &self.position())
+            .finish_non_exhaustive()
     }
 }
 
@@ -209,21 +228,37 @@ trait Records {
     }
 
     /// The record of `item` in `group`, decoded.
-    fn get<T: DeserializeOwned>(&self, table: Table, group: &[u8], item: &[u8]) -> Result<Option<T>, IndexError> {
+    fn get<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        group: &[u8],
+        item: &[u8],
+    ) -> Result<Option<T>, IndexError> {
         let value = self.value(&self.key(table, group, item))?;
         value.map(|value| decode(table, &value)).transpose()
     }
 
     /// All records of `group`, decoded, in no meaningful order.
-    fn list<T: DeserializeOwned>(&self, table: Table, group: &[u8], limit: usize) -> Result<Vec<T>, IndexError> {
+    fn list<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        group: &[u8],
+        limit: usize,
+    ) -> Result<Vec<T>, IndexError> {
         let (first, last) = self.group(table, group).range();
         let values = self.values(first, last, limit)?;
-        values.into_iter().map(|(_, value)| decode(table, &value)).collect()
+        values
+            .into_iter()
+            .map(|(_, value)| decode(table, &value))
+            .collect()
     }
 }
 
 fn decode<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, IndexError> {
-    postcard::from_bytes(value).map_err(|source| IndexError::Record { table: table.0, source })
+    postcard::from_bytes(value).map_err(|source| IndexError::Record {
+        table: table.0,
+        source,
+    })
 }
 
 fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
@@ -260,7 +295,10 @@ impl Records for Index {
     }
 
     fn value(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, SealedMapError> {
-        Latest { map: &self.shared.map }.value(key)
+        Latest {
+            map: &self.shared.map,
+        }
+        .value(key)
     }
 
     fn values(
@@ -269,7 +307,10 @@ impl Records for Index {
         last: RecordKey,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Vec<u8>)>, SealedMapError> {
-        Latest { map: &self.shared.map }.values(first, last, limit)
+        Latest {
+            map: &self.shared.map,
+        }
+        .values(first, last, limit)
     }
 }
 
@@ -288,6 +329,10 @@ impl Records for IndexSnapshot {
         last: RecordKey,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Vec<u8>)>, SealedMapError> {
-        self.shared.map.range(first..=last, Some(&self.snapshot)).take(limit).collect()
+        self.shared
+            .map
+            .range(first..=last, Some(&self.snapshot))
+            .take(limit)
+            .collect()
     }
 }

@@ -129,13 +129,20 @@ impl Ingest {
             let range = waiting.start..waiting.start + length;
             let chunk = self.chunk_ids.chunk_id(&self.block.bytes[range.clone()]);
             if self.recent.is_new(&chunk, is_known) {
-                self.block.pieces.push(Piece { chunk, bytes: PieceBytes::InBlock(range), begins_file: first });
+                self.block.pieces.push(Piece {
+                    chunk,
+                    bytes: PieceBytes::InBlock(range),
+                    begins_file: first,
+                });
                 first = false;
             }
             size += length as u64;
             waiting.start += length;
             self.block.filled = waiting.start;
-            let complete = list.push(ChunkRef { chunk, length: length as u32 });
+            let complete = list.push(ChunkRef {
+                chunk,
+                length: length as u32,
+            });
             if let Some(bytes) = complete {
                 let reference = self.list_chunk(bytes, is_known);
                 list.stored(reference);
@@ -143,7 +150,11 @@ impl Ingest {
         }
         let data = match list.finish() {
             chunk_list::Finished::Direct(chunks) => FileData::Chunks(chunks),
-            chunk_list::Finished::Indirect { first, mut stored, last } => {
+            chunk_list::Finished::Indirect {
+                first,
+                mut stored,
+                last,
+            } => {
                 if let Some(last) = last {
                     stored.push(self.list_chunk(last, is_known));
                 }
@@ -151,14 +162,22 @@ impl Ingest {
                 FileData::Indirect(stored)
             }
         };
-        Ok(FileContent { size, level: level.get(), data })
+        Ok(FileContent {
+            size,
+            level: level.get(),
+            data,
+        })
     }
 
     /// Ends the open packs and waits until the sink has taken all.
     pub fn flush(&mut self) -> Result<(), IngestError> {
         self.send_block(Vec::new())?;
         let Some(sealing) = &self.sealing else {
-            return if self.to_start.is_some() { Ok(()) } else { Err(IngestError::Stopped(None)) };
+            return if self.to_start.is_some() {
+                Ok(())
+            } else {
+                Err(IngestError::Stopped(None))
+            };
         };
         let (reply, done) = mpsc::sync_channel(1);
         let sent = sealing.work.send(Work::Flush(reply));
@@ -173,22 +192,38 @@ impl Ingest {
             [] => FileData::Chunks(Vec::new()),
             bytes => FileData::Inline(self.chunk_ids.chunk_id(bytes), bytes.to_vec()),
         };
-        FileContent { size: bytes.len() as u64, level: level.get(), data }
+        FileContent {
+            size: bytes.len() as u64,
+            level: level.get(),
+            data,
+        }
     }
 
     /// Stores a part of a chunk list.
-    fn list_chunk(&mut self, bytes: Vec<u8>, is_known: &mut dyn FnMut(&ChunkId) -> bool) -> ChunkRef {
+    fn list_chunk(
+        &mut self,
+        bytes: Vec<u8>,
+        is_known: &mut dyn FnMut(&ChunkId) -> bool,
+    ) -> ChunkRef {
         let chunk = self.chunk_ids.chunk_id(&bytes);
         let length = bytes.len() as u32;
         if self.recent.is_new(&chunk, is_known) {
-            self.block.pieces.push(Piece { chunk, bytes: PieceBytes::Owned(bytes), begins_file: false });
+            self.block.pieces.push(Piece {
+                chunk,
+                bytes: PieceBytes::Owned(bytes),
+                begins_file: false,
+            });
         }
         ChunkRef { chunk, length }
     }
 
     /// Makes sure that a chunk of the greatest length fits behind `waiting.start`, passing the block on where it doesn't.
     /// Returns where the waiting bytes are then.
-    fn make_room(&mut self, waiting: Range<usize>, level: SizeLevel) -> Result<Range<usize>, IngestError> {
+    fn make_room(
+        &mut self,
+        waiting: Range<usize>,
+        level: SizeLevel,
+    ) -> Result<Range<usize>, IngestError> {
         let wanted = (4 * level.maximum()).clamp(MIN_BLOCK, MAX_BLOCK);
         if self.block.bytes.len() >= waiting.start + level.maximum() {
             return Ok(waiting);
@@ -197,7 +232,11 @@ impl Ingest {
         if self.block.pieces.is_empty() {
             self.block.bytes.copy_within(waiting, 0);
         } else {
-            let mut next = self.sealing.as_ref().and_then(|sealing| sealing.spare.try_recv().ok()).unwrap_or_default();
+            let mut next = self
+                .sealing
+                .as_ref()
+                .and_then(|sealing| sealing.spare.try_recv().ok())
+                .unwrap_or_default();
             next.resize(next.len().max(wanted), 0);
             next[..length].copy_from_slice(&self.block.bytes[waiting]);
             self.send_block(next)?;
@@ -217,7 +256,13 @@ impl Ingest {
         if let Some((secret, rng, sink)) = self.to_start.take() {
             self.sealing = Some(Sealing::start(secret, rng, sink)?);
         }
-        let block = std::mem::replace(&mut self.block, Block { bytes: next, ..Block::default() });
+        let block = std::mem::replace(
+            &mut self.block,
+            Block {
+                bytes: next,
+                ..Block::default()
+            },
+        );
         let sent = match &self.sealing {
             Some(sealing) => sealing.work.send(Work::Block(block)).is_ok(),
             None => false,
@@ -314,7 +359,11 @@ impl Sealing {
             .name("seal".into())
             .spawn(move || sealer.run(&received, &give_back))
             .map_err(stopped)?;
-        Ok(Self { work, spare, thread })
+        Ok(Self {
+            work,
+            spare,
+            thread,
+        })
     }
 
     fn join(self) -> thread::Result<Result<(), IngestError>> {
@@ -330,7 +379,11 @@ struct Sealer {
 }
 
 impl Sealer {
-    fn run(mut self, work: &Receiver<Work>, give_back: &SyncSender<Vec<u8>>) -> Result<(), IngestError> {
+    fn run(
+        mut self,
+        work: &Receiver<Work>,
+        give_back: &SyncSender<Vec<u8>>,
+    ) -> Result<(), IngestError> {
         let mut trials = Trials::default();
         for work in work {
             match work {
@@ -341,7 +394,9 @@ impl Sealer {
                         }
                         // A chunk list says nothing of the file's content.
                         let (trials, plaintext) = match &piece.bytes {
-                            PieceBytes::InBlock(range) => (&mut trials, &block.bytes[range.clone()]),
+                            PieceBytes::InBlock(range) => {
+                                (&mut trials, &block.bytes[range.clone()])
+                            }
                             PieceBytes::Owned(bytes) => (&mut Trials::default(), bytes.as_slice()),
                         };
                         self.store(piece.chunk, trials, plaintext)?;
@@ -350,9 +405,9 @@ impl Sealer {
                     let _ = give_back.try_send(block.bytes);
                 }
                 Work::Flush(done) => {
-                    for pack in self.builder.finish() {
-                        (self.sink)(pack).map_err(IngestError::Sink)?;
-                    }
+                    self.builder
+                        .finish(&mut self.sink)
+                        .map_err(IngestError::Sink)?;
                     // Nobody waits when the ingest was dropped.
                     let _ = done.send(());
                 }
@@ -361,12 +416,21 @@ impl Sealer {
         Ok(())
     }
 
-    fn store(&mut self, chunk: ChunkId, trials: &mut Trials, plaintext: &[u8]) -> Result<(), IngestError> {
+    fn store(
+        &mut self,
+        chunk: ChunkId,
+        trials: &mut Trials,
+        plaintext: &[u8],
+    ) -> Result<(), IngestError> {
         let (encoding, bytes) = self.compressor.encode(trials, plaintext);
-        let stored = StoredChunk { chunk, length: plaintext.len() as u32, encoding, bytes };
-        match self.builder.push(&stored) {
-            Some(pack) => (self.sink)(pack).map_err(IngestError::Sink),
-            None => Ok(()),
-        }
+        let stored = StoredChunk {
+            chunk,
+            length: plaintext.len() as u32,
+            encoding,
+            bytes,
+        };
+        self.builder
+            .push(&stored, &mut self.sink)
+            .map_err(IngestError::Sink)
     }
 }

@@ -12,8 +12,8 @@ use std::{
 use ouisync_crypto::{
     frame_hash::{FrameHash, FrameHashes},
     pack::{
-        FRAME_LENGTH, FIRST_PLAINTEXT, Frame, LATER_PLAINTEXT, MAX_FRAMES, PackKey, PackSalt, plaintext_capacity,
-        plaintext_in_frame,
+        FIRST_PLAINTEXT, FRAME_LENGTH, Frame, LATER_PLAINTEXT, MAX_FRAMES, PackKey, PackSalt,
+        plaintext_capacity, plaintext_in_frame,
     },
     secret::ReadSecret,
 };
@@ -44,10 +44,17 @@ impl FramePosition {
     pub(crate) fn of(plaintext: usize) -> Self {
         let (frame, within) = match plaintext.checked_sub(FIRST_PLAINTEXT) {
             None => (0, plaintext),
-            Some(later) => (1 + (later / LATER_PLAINTEXT) as u32, later % LATER_PLAINTEXT),
+            Some(later) => (
+                1 + (later / LATER_PLAINTEXT) as u32,
+                later % LATER_PLAINTEXT,
+            ),
         };
         let range = plaintext_in_frame(frame);
-        Self { frame, offset: range.start + within, room: range.len() - within }
+        Self {
+            frame,
+            offset: range.start + within,
+            room: range.len() - within,
+        }
     }
 }
 
@@ -62,7 +69,11 @@ impl PackBuffers {
     const SPARE: usize = 3;
 
     fn take(&self) -> Vec<u8> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        self.spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default()
     }
 
     fn give_back(&self, mut buffer: Vec<u8>) {
@@ -168,7 +179,8 @@ impl OpenPack {
             // A frame is sealed when the next one begins: only then is it known that it isn't the last.
             self.seal_before(position.frame);
             let (part, after) = rest.split_at(rest.len().min(position.room));
-            self.bytes.resize(position.frame as usize * FRAME_LENGTH + position.offset, 0);
+            self.bytes
+                .resize(position.frame as usize * FRAME_LENGTH + position.offset, 0);
             self.bytes.extend_from_slice(part);
             self.filled += part.len();
             rest = after;
@@ -186,7 +198,9 @@ impl OpenPack {
     fn seal(&mut self, index: u32, last: bool, size: PackSize) {
         let start = index as usize * FRAME_LENGTH;
         self.bytes.resize(start + FRAME_LENGTH, 0);
-        let frame: &mut Frame = (&mut self.bytes[start..]).try_into().expect("resized to one frame");
+        let frame: &mut Frame = (&mut self.bytes[start..])
+            .try_into()
+            .expect("resized to one frame");
         self.key.seal_frame(index, last, frame);
         self.hashes.push(FrameHash::of(size, index, frame));
     }
@@ -202,9 +216,15 @@ impl OpenPack {
         SealedPack {
             id,
             size,
-            bytes: PackBytes { bytes: self.bytes, buffers: buffers.clone() },
+            bytes: PackBytes {
+                bytes: self.bytes,
+                buffers: buffers.clone(),
+            },
             frame_hashes,
-            table: PackTable { pack: id, chunks: self.chunks },
+            table: PackTable {
+                pack: id,
+                chunks: self.chunks,
+            },
         }
     }
 }
@@ -220,51 +240,64 @@ pub struct PackBuilder<R> {
 impl<R: CryptoRng> PackBuilder<R> {
     /// A builder whose packs open with `secret`, that of the folder's current epoch.
     pub fn new(secret: ReadSecret, buffers: PackBuffers, rng: R) -> Self {
-        Self { secret, rng, buffers, open: Vec::with_capacity(2) }
+        Self {
+            secret,
+            rng,
+            buffers,
+            open: Vec::with_capacity(2),
+        }
     }
 
-    /// Places a chunk; returns a pack when it was full. The caller doesn't push a chunk twice.
+    /// Places a chunk. A pack that has no room for it goes to `sink` first, so that its buffer can be used again. The caller
+    /// doesn't push a chunk twice.
     ///
     /// # Panics
     /// When the stored bytes are longer than [`MAX_PLAINTEXT`].
-    pub fn push(&mut self, stored: &StoredChunk<'_>) -> Option<SealedPack> {
-        assert!(stored.bytes.len() <= MAX_PLAINTEXT, "a chunk is far shorter than a pack");
-        let want_second = match self.open.as_slice() {
+    pub fn push<E>(
+        &mut self,
+        stored: &StoredChunk<'_>,
+        sink: &mut impl FnMut(SealedPack) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let length = stored.bytes.len();
+        assert!(
+            length <= MAX_PLAINTEXT,
+            "a chunk is far shorter than a pack"
+        );
+        let want_another = match self.open.as_slice() {
             [] => true,
-            [only] => only.filled >= SHUFFLE_FROM || only.room() < stored.bytes.len(),
+            [only] => only.filled >= SHUFFLE_FROM || only.room() < length,
             _ => false,
         };
-        if want_second {
-            let pack = OpenPack::new(&self.secret, &self.buffers, &mut self.rng);
-            self.open.push(pack);
+        if !want_another && self.open.iter().all(|pack| pack.room() < length) {
+            // There are two: the fuller one ends here.
+            let fuller = usize::from(self.open[1].filled > self.open[0].filled);
+            sink(self.open.swap_remove(fuller).finish(&self.buffers))?;
         }
-        let mut finished = None;
-        let first_choice = if self.open.len() == 2 { (self.rng.next_u32() & 1) as usize } else { 0 };
-        let fits = [first_choice, self.open.len() - 1 - first_choice]
-            .into_iter()
-            .find(|index| self.open[*index].room() >= stored.bytes.len());
-        let index = match fits {
-            Some(index) => index,
-            None => {
-                // Neither has room, so there are two: the fuller one ends here.
-                let fuller = usize::from(self.open[1].filled > self.open[0].filled);
-                let next = OpenPack::new(&self.secret, &self.buffers, &mut self.rng);
-                let full = std::mem::replace(&mut self.open[fuller], next);
-                finished = Some(full.finish(&self.buffers));
-                fuller
-            }
+        if self.open.len() < 2
+            && (want_another || self.open.iter().all(|pack| pack.room() < length))
+        {
+            self.open
+                .push(OpenPack::new(&self.secret, &self.buffers, &mut self.rng));
+        }
+        let choice = self.rng.next_u32() as usize % self.open.len();
+        let other = self.open.len() - 1 - choice;
+        let index = if self.open[choice].room() >= length {
+            choice
+        } else {
+            other
         };
         self.open[index].push(stored);
-        finished
+        Ok(())
     }
 
-    /// Ends the open packs, padded to their size class, and returns those that hold anything.
-    pub fn finish(&mut self) -> Vec<SealedPack> {
-        let buffers = &self.buffers;
-        self.open
-            .drain(..)
-            .filter(|pack| pack.filled > 0)
-            .map(|pack| pack.finish(buffers))
-            .collect()
+    /// Ends the open packs, padded to their size class.
+    pub fn finish<E>(
+        &mut self,
+        sink: &mut impl FnMut(SealedPack) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for pack in self.open.drain(..).filter(|pack| pack.filled > 0) {
+            sink(pack.finish(&self.buffers))?;
+        }
+        Ok(())
     }
 }

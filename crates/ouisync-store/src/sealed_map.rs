@@ -14,7 +14,8 @@ use std::{
 };
 
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, config::CompressionPolicy,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
+    config::CompressionPolicy,
 };
 use ouisync_crypto::keys::{IndexNameKey, IndexSealKey};
 use rand::Rng;
@@ -108,7 +109,11 @@ pub(crate) struct SealedMap {
 
 impl SealedMap {
     /// Opens the map in `directory`, making it when it isn't there.
-    pub(crate) fn open(directory: &Path, names: &IndexNameKey, seal: &IndexSealKey) -> Result<Self, SealedMapError> {
+    pub(crate) fn open(
+        directory: &Path,
+        names: &IndexNameKey,
+        seal: &IndexSealKey,
+    ) -> Result<Self, SealedMapError> {
         // Sealed values don't compress. The limits are small, as every unlocked folder has a map.
         let database = Database::builder(directory)
             .worker_threads(1)
@@ -129,7 +134,8 @@ impl SealedMap {
                     return Err(SealedMapError::Version(*version));
                 }
                 let check = records.get(CHECK_KEY)?.ok_or(SealedMapError::OtherKey)?;
-                seal.open_record(&header, &check).map_err(|_| SealedMapError::OtherKey)?;
+                seal.open_record(&header, &check)
+                    .map_err(|_| SealedMapError::OtherKey)?;
                 salt.to_vec()
             }
             None => {
@@ -146,7 +152,12 @@ impl SealedMap {
             }
         };
         let names = IndexNameKey::from_bytes(names.apply(NAMES_DOMAIN, &salt));
-        Ok(Self { database, records, names, seal: seal.clone() })
+        Ok(Self {
+            database,
+            records,
+            names,
+            seal: seal.clone(),
+        })
     }
 
     /// Removes the map in `directory`, which must not be open.
@@ -159,7 +170,10 @@ impl SealedMap {
 
     /// The group named `name`.
     pub(crate) fn group(&self, table: Table, name: &[u8]) -> Group {
-        Group { table, prefix: first_16(self.names.apply(2 * table.0, name)) }
+        Group {
+            table,
+            prefix: first_16(self.names.apply(2 * table.0, name)),
+        }
     }
 
     /// The key of an item in a group.
@@ -177,12 +191,18 @@ impl SealedMap {
     }
 
     /// The value at `key` in the last batch, or in `snapshot`.
-    pub(crate) fn get(&self, key: &RecordKey, snapshot: Option<&Snapshot>) -> Result<Option<Vec<u8>>, SealedMapError> {
+    pub(crate) fn get(
+        &self,
+        key: &RecordKey,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Option<Vec<u8>>, SealedMapError> {
         let sealed = match snapshot {
             Some(snapshot) => snapshot.get(&self.records, key.0)?,
             None => self.records.get(key.0)?,
         };
-        sealed.map(|sealed| self.open_value(&key.0, &sealed)).transpose()
+        sealed
+            .map(|sealed| self.open_value(&key.0, &sealed))
+            .transpose()
     }
 
     /// The records with keys in `range`, in the order of keys.
@@ -199,7 +219,10 @@ impl SealedMap {
         };
         iter.map(|guard| {
             let (key, sealed) = guard.into_inner()?;
-            let key: [u8; 32] = key.as_ref().try_into().map_err(|_| SealedMapError::Damaged)?;
+            let key: [u8; 32] = key
+                .as_ref()
+                .try_into()
+                .map_err(|_| SealedMapError::Damaged)?;
             Ok((RecordKey(key), self.open_value(&key, &sealed)?))
         })
     }
@@ -210,16 +233,20 @@ impl SealedMap {
     }
 
     /// Puts (`Some`) and removes (`None`) records, all or nothing.
-    pub(crate) fn commit<'a>(
+    pub(crate) fn commit(
         &self,
-        changes: impl ExactSizeIterator<Item = (&'a RecordKey, &'a Option<Vec<u8>>)>,
+        changes: impl ExactSizeIterator<Item = (RecordKey, Option<Vec<u8>>)>,
     ) -> Result<(), SealedMapError> {
         let mut rng = rand::rng();
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len())
             .durability(Some(PersistMode::Buffer));
         for (key, value) in changes {
             match value {
-                Some(value) => batch.insert(&self.records, key.0, self.seal.seal_record(&key.0, value, &mut rng)),
+                Some(value) => batch.insert(
+                    &self.records,
+                    key.0,
+                    self.seal.seal_record(&key.0, &value, &mut rng),
+                ),
                 None => batch.remove(&self.records, key.0),
             }
         }
@@ -227,7 +254,9 @@ impl SealedMap {
     }
 
     fn open_value(&self, key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>, SealedMapError> {
-        self.seal.open_record(key, sealed).map_err(|_| SealedMapError::Damaged)
+        self.seal
+            .open_record(key, sealed)
+            .map_err(|_| SealedMapError::Damaged)
     }
 }
 
@@ -235,4 +264,102 @@ fn first_16(bytes: [u8; 32]) -> [u8; 16] {
     let mut first = [0; 16];
     first.copy_from_slice(&bytes[..16]);
     first
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use ouisync_crypto::secret::ReadSecret;
+
+    use super::*;
+
+    fn open(directory: &Path) -> Result<SealedMap, SealedMapError> {
+        let secret = ReadSecret::from_bytes([1; 32]);
+        SealedMap::open(
+            directory,
+            &secret.index_name_key(),
+            &secret.index_seal_key(),
+        )
+    }
+
+    #[test]
+    fn changed_exchanged_and_cut_records_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let map = open(directory.path()).unwrap();
+        let group = map.group(Table(1), b"group");
+        let keys = [map.key(&group, b"a"), map.key(&group, b"b")];
+        let values = [Some(b"first".to_vec()), Some(b"second".to_vec())];
+        map.commit(keys.into_iter().zip(values)).unwrap();
+        let sealed: Vec<_> = keys
+            .iter()
+            .map(|key| map.records.get(key.0).unwrap().unwrap())
+            .collect();
+        let mut changed = sealed[0].to_vec();
+        changed[30] ^= 1;
+        for bad in [&changed[..], &sealed[1], &sealed[0][..10], &[]] {
+            map.records.insert(keys[0].0, bad).unwrap();
+            assert!(matches!(
+                map.get(&keys[0], None),
+                Err(SealedMapError::Damaged)
+            ));
+            let (first, last) = group.range();
+            assert!(map.range(first..=last, None).any(|record| record.is_err()));
+            assert_eq!(map.get(&keys[1], None).unwrap().unwrap(), b"second");
+        }
+        map.records.insert(keys[0].0, sealed[0].clone()).unwrap();
+        assert_eq!(map.get(&keys[0], None).unwrap().unwrap(), b"first");
+        assert_eq!(SealedMapError::Damaged.kind(), ErrorKind::Corruption);
+    }
+
+    #[test]
+    fn a_later_version_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let map = open(directory.path()).unwrap();
+        let mut header = map.records.get(HEADER_KEY).unwrap().unwrap().to_vec();
+        header[0] = VERSION + 1;
+        map.records.insert(HEADER_KEY, header).unwrap();
+        drop(map);
+        assert!(matches!(
+            open(directory.path()),
+            Err(SealedMapError::Version(_))
+        ));
+    }
+
+    #[test]
+    fn a_journal_cut_anywhere_gives_an_earlier_state_or_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let map = open(directory.path()).unwrap();
+        let group = map.group(Table(1), b"group");
+        let keys: Vec<_> = (0u8..20).map(|item| map.key(&group, &[item])).collect();
+        for key in &keys {
+            map.commit([(*key, Some(vec![7; 100]))].into_iter())
+                .unwrap();
+        }
+        drop(map);
+        let journal = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "jnl"))
+            .unwrap();
+        let bytes = std::fs::read(&journal).unwrap();
+        // The journal is allocated ahead: find where it is used.
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        for lost in [1, 50, 500, 1500] {
+            let mut torn = bytes.clone();
+            torn[used - lost..].fill(0);
+            std::fs::write(&journal, &torn).unwrap();
+            let Ok(map) = open(directory.path()) else {
+                continue;
+            };
+            let found: Vec<_> = keys
+                .iter()
+                .map(|key| map.get(key, None).unwrap().is_some())
+                .collect();
+            assert!(
+                found.is_sorted_by(|earlier, later| earlier >= later),
+                "{found:?}"
+            );
+            assert!(!found[19]);
+        }
+    }
 }

@@ -14,7 +14,7 @@ use ouisync_model::{
 use super::{ChunkPlaces, ContentError, FrameSource};
 use crate::{chunker::SizeLevel, pack_builder::FramePosition};
 
-/// Opened frames kept: neighbouring chunks share frames, and a file's chunks alternate between two packs.
+/// Opened frames kept, one a pack: neighbouring chunks share frames, and a file's chunks alternate between packs.
 const FRAMES_KEPT: usize = 8;
 /// Packs whose key and length are kept.
 const PACKS_KEPT: usize = 32;
@@ -81,7 +81,8 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
             match self.read_place(&pack, &place, plaintext) {
                 Ok(()) => return Ok(()),
                 // Damage is told rather than absence: it wants repair.
-                Err(ContentError::MissingPack(_)) if matches!(failure, ContentError::Damaged(_)) => {}
+                Err(ContentError::MissingPack(_))
+                    if matches!(failure, ContentError::Damaged(_)) => {}
                 Err(error) => failure = error,
             }
         }
@@ -111,14 +112,19 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
                 stored.clear();
                 let read = self.read_stored(pack, start, place.stored as usize, &mut stored);
                 plaintext.resize(length, 0);
-                let decompressed = read.and_then(|()| self.decompress(&stored, plaintext).map_err(|_| damaged()));
+                let decompressed =
+                    read.and_then(|()| self.decompress(&stored, plaintext).map_err(|_| damaged()));
                 self.stored = stored;
                 if decompressed? != length {
                     return Err(damaged());
                 }
             }
         }
-        if self.chunk_id(plaintext) == place.chunk { Ok(()) } else { Err(damaged()) }
+        if self.chunk_id(plaintext) == place.chunk {
+            Ok(())
+        } else {
+            Err(damaged())
+        }
     }
 
     pub(super) fn chunk_id(&self, plaintext: &[u8]) -> ChunkId {
@@ -131,7 +137,10 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
 
     /// Whether a pack is here.
     pub(super) fn is_here(&mut self, pack: &PackId) -> Result<bool, ContentError> {
-        let count = self.source.frame_count(pack).map_err(ContentError::store(*pack))?;
+        let count = self
+            .source
+            .frame_count(pack)
+            .map_err(ContentError::store(*pack))?;
         Ok(count.is_some())
     }
 
@@ -176,13 +185,17 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
             return Ok(());
         }
         let count = indices.end - next;
-        let mut sealed = self.source.read_frames(pack, next, count).map_err(ContentError::store(*pack))?;
+        let mut sealed = self
+            .source
+            .read_frames(pack, next, count)
+            .map_err(ContentError::store(*pack))?;
         let (sealed, extra) = sealed.as_chunks_mut::<FRAME_LENGTH>();
         if sealed.len() != count as usize || !extra.is_empty() {
             return Err(ContentError::Damaged(*pack));
         }
         for (index, frame) in (next..).zip(sealed.iter_mut()) {
-            key.open_frame(index, index + 1 == frames, frame).map_err(|_| ContentError::Damaged(*pack))?;
+            key.open_frame(index, index + 1 == frames, frame)
+                .map_err(|_| ContentError::Damaged(*pack))?;
             take(frame);
         }
         if let Some(last) = sealed.last() {
@@ -193,21 +206,31 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
 
     /// A frame opened before.
     fn opened_frame(&mut self, pack: &PackId, index: u32) -> Option<&Frame> {
-        let at = self.frames.iter().position(|frame| frame.index == index && frame.pack == *pack)?;
+        let at = self
+            .frames
+            .iter()
+            .position(|frame| frame.index == index && frame.pack == *pack)?;
         let newest = self.frames.len() - 1;
         self.frames[at..].rotate_left(1);
         Some(&self.frames[newest].bytes)
     }
 
+    /// Keeps a frame, in the place of the pack's one before: chunks of a file follow each other in every pack.
     fn keep_frame(&mut self, pack: &PackId, index: u32, frame: &Frame) {
-        if self.frames.len() < FRAMES_KEPT {
-            self.frames.push(OpenedFrame { pack: *pack, index, bytes: Box::new(*frame) });
-        } else {
-            self.frames.rotate_left(1);
-            if let Some(oldest) = self.frames.last_mut() {
-                oldest.pack = *pack;
-                oldest.index = index;
-                oldest.bytes.copy_from_slice(frame);
+        let of_pack = self.frames.iter().position(|kept| kept.pack == *pack);
+        match of_pack.or((self.frames.len() == FRAMES_KEPT).then_some(0)) {
+            None => self.frames.push(OpenedFrame {
+                pack: *pack,
+                index,
+                bytes: Box::new(*frame),
+            }),
+            Some(at) => {
+                self.frames[at..].rotate_left(1);
+                if let Some(newest) = self.frames.last_mut() {
+                    newest.pack = *pack;
+                    newest.index = index;
+                    newest.bytes.copy_from_slice(frame);
+                }
             }
         }
     }
@@ -220,20 +243,36 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
                 return Ok((opened.frames, Arc::clone(&opened.key)));
             }
         }
-        let frames = self.source.frame_count(pack).map_err(ContentError::store(*pack))?;
+        let frames = self
+            .source
+            .frame_count(pack)
+            .map_err(ContentError::store(*pack))?;
         let frames = frames.ok_or(ContentError::MissingPack(*pack))?;
-        let first = self.source.read_frames(pack, 0, 1).map_err(ContentError::store(*pack))?;
-        let mut first: Box<Frame> =
-            first.into_boxed_slice().try_into().map_err(|_| ContentError::Damaged(*pack))?;
-        let (_, key) =
-            self.keys.folder.open_pack(&PackHeader::of_frame(&first)).ok_or(ContentError::NoKey(*pack))?;
-        key.open_frame(0, frames == 1, &mut first).map_err(|_| ContentError::Damaged(*pack))?;
+        let first = self
+            .source
+            .read_frames(pack, 0, 1)
+            .map_err(ContentError::store(*pack))?;
+        let mut first: Box<Frame> = first
+            .into_boxed_slice()
+            .try_into()
+            .map_err(|_| ContentError::Damaged(*pack))?;
+        let (_, key) = self
+            .keys
+            .folder
+            .open_pack(&PackHeader::of_frame(&first))
+            .ok_or(ContentError::NoKey(*pack))?;
+        key.open_frame(0, frames == 1, &mut first)
+            .map_err(|_| ContentError::Damaged(*pack))?;
         self.keep_frame(pack, 0, &first);
         let key = Arc::new(key);
         if self.packs.len() == PACKS_KEPT {
             self.packs.remove(0);
         }
-        self.packs.push(OpenedPack { pack: *pack, frames, key: Arc::clone(&key) });
+        self.packs.push(OpenedPack {
+            pack: *pack,
+            frames,
+            key: Arc::clone(&key),
+        });
         Ok((frames, key))
     }
 }

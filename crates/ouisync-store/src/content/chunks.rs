@@ -19,7 +19,10 @@ pub(super) fn of<P: ChunkPlaces, F: FrameSource>(
                 return Err(ContentError::Inconsistent);
             }
             let length = u32::try_from(bytes.len()).map_err(|_| ContentError::Inconsistent)?;
-            vec![ChunkRef { chunk: *chunk, length }]
+            vec![ChunkRef {
+                chunk: *chunk,
+                length,
+            }]
         }
         FileData::Chunks(chunks) => chunks.clone(),
         FileData::Indirect(parts) => decode(reader, parts, content.size)?,
@@ -31,7 +34,11 @@ pub(super) fn of<P: ChunkPlaces, F: FrameSource>(
         }
         size += u64::from(chunk.length);
     }
-    if size == content.size { Ok(chunks) } else { Err(ContentError::Inconsistent) }
+    if size == content.size {
+        Ok(chunks)
+    } else {
+        Err(ContentError::Inconsistent)
+    }
 }
 
 /// Decodes part by part, so that memory follows what is really there and never a claimed length.
@@ -51,11 +58,15 @@ fn decode<P: ChunkPlaces, F: FrameSource>(
         let mut rest = undecoded.as_slice();
         loop {
             if count.is_none() {
-                let Some((value, after)) = take(rest, 10)? else { break };
+                let Some((value, after)) = take(rest, 10)? else {
+                    break;
+                };
                 count = Some(value);
                 rest = after;
             } else {
-                let Some((chunk, after)) = take::<ChunkRef>(rest, MAX_ENCODED)? else { break };
+                let Some((chunk, after)) = take::<ChunkRef>(rest, MAX_ENCODED)? else {
+                    break;
+                };
                 covered = covered.saturating_add(u64::from(chunk.length));
                 if chunk.length == 0 || covered > size {
                     return Err(ContentError::Inconsistent);
@@ -74,7 +85,10 @@ fn decode<P: ChunkPlaces, F: FrameSource>(
 }
 
 /// The first value of `bytes`; `None` when its end may still come, which is never so at `longest` bytes.
-fn take<T: serde::de::DeserializeOwned>(bytes: &[u8], longest: usize) -> Result<Option<(T, &[u8])>, ContentError> {
+fn take<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    longest: usize,
+) -> Result<Option<(T, &[u8])>, ContentError> {
     match postcard::take_from_bytes(bytes) {
         Ok(taken) => Ok(Some(taken)),
         Err(postcard::Error::DeserializeUnexpectedEnd) if bytes.len() < longest => Ok(None),

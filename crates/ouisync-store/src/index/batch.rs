@@ -8,7 +8,9 @@ use std::{
 use ouisync_model::id::{Lamport, PackId};
 use serde::Serialize;
 
-use super::{IndexError, Meta, Position, Records, Shared, Totals, contents::PackUse, encode, lock, table};
+use super::{
+    IndexError, Meta, Position, Records, Shared, Totals, contents::PackUse, encode, lock, table,
+};
 use crate::sealed_map::{RecordKey, SealedMap, SealedMapError, Table};
 
 /// Changes of the index that are committed together. Dropping it drops them.
@@ -26,7 +28,13 @@ pub struct IndexBatch {
 
 impl IndexBatch {
     pub(super) fn new(shared: Arc<Shared>, meta: Meta) -> Self {
-        Self { shared, changes: BTreeMap::new(), bytes: 0, packs: HashMap::new(), meta }
+        Self {
+            shared,
+            changes: BTreeMap::new(),
+            bytes: 0,
+            packs: HashMap::new(),
+            meta,
+        }
     }
 
     /// Number of records that the batch changes so far.
@@ -67,12 +75,20 @@ impl IndexBatch {
         self.write_packs();
         let meta = self.meta;
         self.put(table::META, &[], &[], &meta);
-        self.shared.map.commit(self.changes.iter())?;
+        self.shared
+            .map
+            .commit(std::mem::take(&mut self.changes).into_iter())?;
         *lock(&self.shared.meta) = meta;
         Ok(())
     }
 
-    pub(super) fn put<T: Serialize + ?Sized>(&mut self, table: Table, group: &[u8], item: &[u8], value: &T) {
+    pub(super) fn put<T: Serialize + ?Sized>(
+        &mut self,
+        table: Table,
+        group: &[u8],
+        item: &[u8],
+        value: &T,
+    ) {
         self.put_at(self.key(table, group, item), encode(value));
     }
 
@@ -131,7 +147,9 @@ impl Records for IndexBatch {
                 (Some((changed, _)), Some((stored, _))) => *changed <= stored,
             };
             if take_changed {
-                let Some((key, value)) = changed.next() else { break };
+                let Some((key, value)) = changed.next() else {
+                    break;
+                };
                 if next.as_ref().is_some_and(|(stored, _)| stored == key) {
                     next = stored.next().transpose()?;
                 }

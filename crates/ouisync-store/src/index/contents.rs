@@ -61,12 +61,30 @@ struct ListRecord {
     supplied: bool,
 }
 
-fn places<R: Records>(records: &R, chunk: &ChunkId) -> Result<Vec<(PackId, ChunkPlace)>, IndexError> {
+fn places<R: Records>(
+    records: &R,
+    chunk: &ChunkId,
+) -> Result<Vec<(PackId, ChunkPlace)>, IndexError> {
     let record: Option<ChunkRecord> = records.get(table::CHUNK, chunk.as_bytes(), &[])?;
     let places = record.map(|record| record.places).unwrap_or_default();
     let place = |place: PlaceRecord| {
-        let PlaceRecord { pack, offset, stored, length, encoding } = place;
-        (pack, ChunkPlace { chunk: *chunk, offset, stored, length, encoding })
+        let PlaceRecord {
+            pack,
+            offset,
+            stored,
+            length,
+            encoding,
+        } = place;
+        (
+            pack,
+            ChunkPlace {
+                chunk: *chunk,
+                offset,
+                stored,
+                length,
+                encoding,
+            },
+        )
     };
     Ok(places.into_iter().map(place).collect())
 }
@@ -109,7 +127,11 @@ impl Index {
     /// Packs that the tree used and uses no more: candidates for release. A pack that was never used isn't among them, as
     /// its commit may precede the one that uses it. Empty while any list is pending.
     pub fn unreferenced_packs(&self) -> Result<Vec<PackId>, IndexError> {
-        if self.pending_lists(1)?.is_empty() { self.list(table::UNUSED, &[], usize::MAX) } else { Ok(Vec::new()) }
+        if self.pending_lists(1)?.is_empty() {
+            self.list(table::UNUSED, &[], usize::MAX)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// At most `limit` contents in the tree whose long chunk list is not known yet. Read their
@@ -132,8 +154,20 @@ impl IndexBatch {
         let mut added = Vec::new();
         for place in &pack_table.chunks {
             let mut record = self.chunk_record(&place.chunk)?;
-            let ChunkPlace { chunk, offset, stored, length, encoding } = *place;
-            let new = PlaceRecord { pack, offset, stored, length, encoding };
+            let ChunkPlace {
+                chunk,
+                offset,
+                stored,
+                length,
+                encoding,
+            } = *place;
+            let new = PlaceRecord {
+                pack,
+                offset,
+                stored,
+                length,
+                encoding,
+            };
             if record.places.contains(&new) {
                 continue;
             }
@@ -142,13 +176,20 @@ impl IndexBatch {
             self.update_pack(pack, |pack| {
                 pack.chunks = pack.chunks.saturating_add(1);
                 pack.bytes = pack.bytes.saturating_add(u64::from(stored));
-                pack.count(record.uses > 0, stored);
+                if record.uses > 0 {
+                    pack.count(true, stored);
+                }
             })?;
             added.push(chunk);
         }
         for part in added.chunks(PART) {
             // Named by the first chunk, so that what a second table adds stands beside the first.
-            self.put(table::PACK_CHUNKS, pack.as_bytes(), part[0].as_bytes(), part);
+            self.put(
+                table::PACK_CHUNKS,
+                pack.as_bytes(),
+                part[0].as_bytes(),
+                part,
+            );
         }
         Ok(())
     }
@@ -184,10 +225,22 @@ impl IndexBatch {
     /// Tells what a pending list lists.
     pub fn supply_list(&mut self, list: ListId, chunks: &[ChunkRef]) -> Result<(), IndexError> {
         let record: Option<ListRecord> = self.get(table::LIST, &[], &list.0)?;
-        let Some(ListRecord { values, supplied: false }) = record else {
+        let Some(ListRecord {
+            values,
+            supplied: false,
+        }) = record
+        else {
             return Ok(());
         };
-        self.put(table::LIST, &[], &list.0, &ListRecord { values, supplied: true });
+        self.put(
+            table::LIST,
+            &[],
+            &list.0,
+            &ListRecord {
+                values,
+                supplied: true,
+            },
+        );
         self.remove(table::LIST_PENDING, &[], &list.0);
         for (index, part) in chunks.chunks(PART).enumerate() {
             self.put(table::LIST_CHUNKS, &list.0, &index.to_le_bytes(), part);
@@ -198,7 +251,11 @@ impl IndexBatch {
     fn account_value(&mut self, change: &ContentChange, added: bool) -> Result<(), IndexError> {
         let totals = &mut self.meta.totals;
         let step = |counter: &mut u64, by: u64| {
-            *counter = if added { counter.saturating_add(by) } else { counter.saturating_sub(by) };
+            *counter = if added {
+                counter.saturating_add(by)
+            } else {
+                counter.saturating_sub(by)
+            };
         };
         match &change.value {
             Value::Deleted => Ok(()),
@@ -225,12 +282,24 @@ impl IndexBatch {
         }
     }
 
-    fn use_list(&mut self, content: &FileContent, parts: &[ChunkRef], added: bool) -> Result<(), IndexError> {
+    fn use_list(
+        &mut self,
+        content: &FileContent,
+        parts: &[ChunkRef],
+        added: bool,
+    ) -> Result<(), IndexError> {
         let list = ListId(self.map().name(table::LIST, &encode(parts)));
         let record: Option<ListRecord> = self.get(table::LIST, &[], &list.0)?;
-        let mut record = record.unwrap_or(ListRecord { values: 0, supplied: false });
+        let mut record = record.unwrap_or(ListRecord {
+            values: 0,
+            supplied: false,
+        });
         let before = record.values;
-        record.values = if added { before.saturating_add(1) } else { before.saturating_sub(1) };
+        record.values = if added {
+            before.saturating_add(1)
+        } else {
+            before.saturating_sub(1)
+        };
         if record.values > 0 {
             self.put(table::LIST, &[], &list.0, &record);
             if before == 0 {
@@ -255,7 +324,11 @@ impl IndexBatch {
         for chunk in chunks {
             let mut record = self.chunk_record(&chunk.chunk)?;
             let was_used = record.uses > 0;
-            record.uses = if added { record.uses.saturating_add(1) } else { record.uses.saturating_sub(1) };
+            record.uses = if added {
+                record.uses.saturating_add(1)
+            } else {
+                record.uses.saturating_sub(1)
+            };
             let is_used = record.uses > 0;
             self.put_chunk_record(&chunk.chunk, &record);
             if was_used != is_used {
@@ -268,7 +341,9 @@ impl IndexBatch {
     }
 
     fn chunk_record(&self, chunk: &ChunkId) -> Result<ChunkRecord, IndexError> {
-        Ok(self.get(table::CHUNK, chunk.as_bytes(), &[])?.unwrap_or_default())
+        Ok(self
+            .get(table::CHUNK, chunk.as_bytes(), &[])?
+            .unwrap_or_default())
     }
 
     fn put_chunk_record(&mut self, chunk: &ChunkId, record: &ChunkRecord) {
@@ -279,13 +354,22 @@ impl IndexBatch {
         }
     }
 
-    fn update_pack(&mut self, pack: PackId, change: impl FnOnce(&mut PackUse)) -> Result<(), IndexError> {
+    fn update_pack(
+        &mut self,
+        pack: PackId,
+        change: impl FnOnce(&mut PackUse),
+    ) -> Result<(), IndexError> {
         let known = match self.packs.get(&pack) {
             Some(known) => *known,
             None => self.get(table::PACK, &[], pack.as_bytes())?,
         };
-        let mut updated =
-            known.unwrap_or(PackUse { pack, chunks: 0, bytes: 0, used_chunks: 0, used_bytes: 0 });
+        let mut updated = known.unwrap_or(PackUse {
+            pack,
+            chunks: 0,
+            bytes: 0,
+            used_chunks: 0,
+            used_bytes: 0,
+        });
         let was_used = updated.used_chunks > 0;
         change(&mut updated);
         match (was_used, updated.used_chunks > 0) {
@@ -309,7 +393,7 @@ impl IndexBatch {
 }
 
 impl PackUse {
-    /// Counts a chunk as used, or as used no more. An unused chunk that was not counted stays so.
+    /// Counts a chunk as used, or one that was used as used no more.
     fn count(&mut self, used: bool, stored: u32) {
         if used {
             self.used_chunks = self.used_chunks.saturating_add(1);

@@ -31,12 +31,19 @@ fn children<R: Records>(records: &R, parent: NodeId) -> Result<Vec<(Name, NodeId
     let all: Vec<Links> = records.list(table::LINK, parent.as_bytes(), usize::MAX)?;
     let links = all.into_iter().flat_map(|links| {
         let name = links.name;
-        links.nodes.into_iter().map(move |node| (name.clone(), node))
+        links
+            .nodes
+            .into_iter()
+            .map(move |node| (name.clone(), node))
     });
     Ok(links.collect())
 }
 
-fn children_named<R: Records>(records: &R, parent: NodeId, name: &Name) -> Result<Vec<NodeId>, IndexError> {
+fn children_named<R: Records>(
+    records: &R,
+    parent: NodeId,
+    name: &Name,
+) -> Result<Vec<NodeId>, IndexError> {
     let links: Option<Links> = records.get(table::LINK, parent.as_bytes(), name.as_bytes())?;
     Ok(links.map(|links| links.nodes).unwrap_or_default())
 }
@@ -54,7 +61,11 @@ macro_rules! tree_reader {
                 children(self, parent)
             }
 
-            fn children_named(&self, parent: NodeId, name: &Name) -> Result<Vec<NodeId>, IndexError> {
+            fn children_named(
+                &self,
+                parent: NodeId,
+                name: &Name,
+            ) -> Result<Vec<NodeId>, IndexError> {
                 children_named(self, parent, name)
             }
         }
@@ -68,13 +79,17 @@ tree_reader!(IndexBatch);
 impl Index {
     /// Whether a commit's operations are in the tree. The ancestors of an applied commit are applied.
     pub fn is_applied(&self, commit: &CommitId) -> Result<bool, IndexError> {
-        Ok(self.value(&self.key(table::APPLIED, commit.as_bytes(), &[]))?.is_some())
+        Ok(self
+            .value(&self.key(table::APPLIED, commit.as_bytes(), &[]))?
+            .is_some())
     }
 }
 
 impl TreeStore for IndexBatch {
     fn is_applied(&self, commit: &CommitId) -> Result<bool, IndexError> {
-        Ok(self.value(&self.key(table::APPLIED, commit.as_bytes(), &[]))?.is_some())
+        Ok(self
+            .value(&self.key(table::APPLIED, commit.as_bytes(), &[]))?
+            .is_some())
     }
 
     fn mark_applied(&mut self, commit: &CommitId) -> Result<(), IndexError> {
@@ -87,7 +102,11 @@ impl TreeStore for IndexBatch {
     }
 
     fn put_node(&mut self, node: NodeId, state: &NodeState) -> Result<(), IndexError> {
-        self.put(table::NODE, node.as_bytes(), &[], state);
+        if *state == NodeState::default() {
+            self.remove(table::NODE, node.as_bytes(), &[]);
+        } else {
+            self.put(table::NODE, node.as_bytes(), &[], state);
+        }
         Ok(())
     }
 
@@ -95,7 +114,10 @@ impl TreeStore for IndexBatch {
         let mut nodes = children_named(self, parent, name)?;
         if !nodes.contains(&child) {
             nodes.push(child);
-            let links = Links { name: name.clone(), nodes };
+            let links = Links {
+                name: name.clone(),
+                nodes,
+            };
             self.put(table::LINK, parent.as_bytes(), name.as_bytes(), &links);
         }
         Ok(())
@@ -107,13 +129,19 @@ impl TreeStore for IndexBatch {
         if nodes.is_empty() {
             self.remove(table::LINK, parent.as_bytes(), name.as_bytes());
         } else {
-            let links = Links { name: name.clone(), nodes };
+            let links = Links {
+                name: name.clone(),
+                nodes,
+            };
             self.put(table::LINK, parent.as_bytes(), name.as_bytes(), &links);
         }
         Ok(())
     }
 
-    fn placements_after(&self, after: Stamp) -> Result<Vec<(Stamp, DirectoryPlacement)>, IndexError> {
+    fn placements_after(
+        &self,
+        after: Stamp,
+    ) -> Result<Vec<(Stamp, DirectoryPlacement)>, IndexError> {
         if after.lamport > self.meta.last_placement {
             return Ok(Vec::new());
         }
@@ -129,7 +157,11 @@ impl TreeStore for IndexBatch {
         Ok(placements)
     }
 
-    fn put_placement(&mut self, stamp: Stamp, placement: &DirectoryPlacement) -> Result<(), IndexError> {
+    fn put_placement(
+        &mut self,
+        stamp: Stamp,
+        placement: &DirectoryPlacement,
+    ) -> Result<(), IndexError> {
         let key = self.placement_key(stamp);
         let mut placements = match self.value(&key)? {
             Some(value) => decode_placements(&value)?,
@@ -144,7 +176,12 @@ impl TreeStore for IndexBatch {
 
     fn put_replaced_early(&mut self, op: OpId, node: NodeId) -> Result<(), IndexError> {
         let record = (op.index, node);
-        self.put(table::REPLACED_EARLY, op.commit.as_bytes(), &encode(&record), &record);
+        self.put(
+            table::REPLACED_EARLY,
+            op.commit.as_bytes(),
+            &encode(&record),
+            &record,
+        );
         Ok(())
     }
 

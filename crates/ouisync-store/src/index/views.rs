@@ -12,6 +12,9 @@ use crate::sealed_map::SealedMapError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DirtyMark(u64);
 
+/// Item and value of a view's record.
+pub type ViewRecord = (Vec<u8>, Vec<u8>);
+
 #[derive(Serialize, Deserialize)]
 struct DirtyRecord {
     directory: NodeId,
@@ -24,28 +27,38 @@ fn join(item: &[u8], value: &[u8]) -> Vec<u8> {
     [&length.to_le_bytes(), item, value].concat()
 }
 
-fn split(record: &[u8]) -> Result<(Vec<u8>, Vec<u8>), IndexError> {
-    let split = record.split_first_chunk().and_then(|(length, rest)| {
-        rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-    });
+fn split(record: &[u8]) -> Result<ViewRecord, IndexError> {
+    let split = record
+        .split_first_chunk()
+        .and_then(|(length, rest)| rest.split_at_checked(u32::from_le_bytes(*length) as usize));
     let (item, value) = split.ok_or(SealedMapError::Damaged)?;
     Ok((item.to_vec(), value.to_vec()))
 }
 
 fn dirty<R: Records>(records: &R, limit: usize) -> Result<BTreeMap<NodeId, DirtyMark>, IndexError> {
     let marks: Vec<DirtyRecord> = records.list(table::DIRTY, &[], limit)?;
-    Ok(marks.into_iter().map(|record| (record.directory, record.mark)).collect())
+    Ok(marks
+        .into_iter()
+        .map(|record| (record.directory, record.mark))
+        .collect())
 }
 
-fn view_record<R: Records>(records: &R, group: &[u8; 16], item: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+fn view_record<R: Records>(
+    records: &R,
+    group: &[u8; 16],
+    item: &[u8],
+) -> Result<Option<Vec<u8>>, IndexError> {
     let record = records.value(&records.key(table::VIEW, group, item))?;
     record.map(|record| Ok(split(&record)?.1)).transpose()
 }
 
-fn view_records<R: Records>(records: &R, group: &[u8; 16]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+fn view_records<R: Records>(records: &R, group: &[u8; 16]) -> Result<Vec<ViewRecord>, IndexError> {
     let (first, last) = records.group(table::VIEW, group).range();
     let values = records.values(first, last, usize::MAX)?;
-    values.into_iter().map(|(_, record)| split(&record)).collect()
+    values
+        .into_iter()
+        .map(|(_, record)| split(&record))
+        .collect()
 }
 
 macro_rules! view_reader {
@@ -57,12 +70,16 @@ macro_rules! view_reader {
             }
 
             /// The value of a view's record.
-            pub fn view_record(&self, group: &[u8; 16], item: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+            pub fn view_record(
+                &self,
+                group: &[u8; 16],
+                item: &[u8],
+            ) -> Result<Option<Vec<u8>>, IndexError> {
                 view_record(self, group, item)
             }
 
             /// All records of a view's group as (item, value), in no order.
-            pub fn view_records(&self, group: &[u8; 16]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+            pub fn view_records(&self, group: &[u8; 16]) -> Result<Vec<ViewRecord>, IndexError> {
                 view_records(self, group)
             }
 
@@ -83,7 +100,12 @@ impl IndexBatch {
     pub fn mark_dirty(&mut self, directory: NodeId) {
         let mark = DirtyMark(self.meta.next_mark);
         self.meta.next_mark += 1;
-        self.put(table::DIRTY, &[], directory.as_bytes(), &DirtyRecord { directory, mark });
+        self.put(
+            table::DIRTY,
+            &[],
+            directory.as_bytes(),
+            &DirtyRecord { directory, mark },
+        );
     }
 
     /// Takes a mark away, unless the directory was marked again since. Returns whether it was taken away.

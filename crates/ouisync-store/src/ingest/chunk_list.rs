@@ -90,7 +90,11 @@ impl ChunkList {
             }
             None => first.extend_from_slice(&encode(&self.pending)),
         }
-        Finished::Indirect { first, stored: self.stored, last }
+        Finished::Indirect {
+            first,
+            stored: self.stored,
+            last,
+        }
     }
 }
 
