@@ -3,14 +3,14 @@
 //! A [`Roster`] holds the set of known entries; its meaning is a pure function of that set. Must not keep time: expiry
 //! of invitations is enforced where they are presented.
 
-mod build;
+pub mod build;
+mod entry_set;
 pub mod role;
+mod rotation;
 mod rules;
 pub mod secrets;
 pub mod state;
 pub mod statement;
-
-pub use build::{BuildError, Founded, NewInvitation};
 
 use std::{
     borrow::Cow,
@@ -23,7 +23,8 @@ use thiserror::Error;
 use crate::{
     commit::CommitHeader,
     roster::{
-        rules::{EntrySet, Evaluation, Node},
+        entry_set::EntrySet,
+        rules::{Evaluation, Node},
         state::RosterState,
         statement::{LastCommit, RosterEntry},
     },

@@ -10,53 +10,12 @@ use crate::{
     envelope::EnvelopePublicKey,
     roster::{
         Roster, RosterError,
+        entry_set::EntrySet,
         role::Role,
         state::{Epoch, Invitation, Member, RosterState},
         statement::{LastCommit, RosterAction, RosterEntry},
     },
 };
-
-/// A set of indices into the roster's nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct EntrySet {
-    words: Vec<u64>,
-}
-
-impl EntrySet {
-    pub(crate) fn full(length: usize) -> Self {
-        let mut set = Self::default();
-        for index in 0..length {
-            set.insert(index);
-        }
-        set
-    }
-
-    pub(crate) fn insert(&mut self, index: usize) {
-        if self.words.len() <= index / 64 {
-            self.words.resize(index / 64 + 1, 0);
-        }
-        self.words[index / 64] |= 1 << (index % 64);
-    }
-
-    pub(crate) fn contains(&self, index: usize) -> bool {
-        self.words
-            .get(index / 64)
-            .is_some_and(|word| word & (1 << (index % 64)) != 0)
-    }
-
-    pub(crate) fn extend(&mut self, other: &Self) {
-        if self.words.len() < other.words.len() {
-            self.words.resize(other.words.len(), 0);
-        }
-        for (word, more) in self.words.iter_mut().zip(&other.words) {
-            *word |= more;
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..self.words.len() * 64).filter(|index| self.contains(*index))
-    }
-}
 
 /// The order in which removals are decided: earlier members first.
 type Seniority = (u64, RosterEntryId);
@@ -80,7 +39,7 @@ pub(crate) struct Node {
     /// Changes whether the member reads.
     crosses_safe: bool,
     /// Somebody has a secret that it must not have any longer.
-    calls_for_rotation: bool,
+    pub(crate) calls_for_rotation: bool,
     /// All keys of the member that the entry removes or gives a role.
     targets: Vec<MemberId>,
     /// Invitations that can't be used from here on.
@@ -93,16 +52,16 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
     /// Oldest first, the present one last.
-    keys: Vec<MemberId>,
+    pub(crate) keys: Vec<MemberId>,
     envelope: EnvelopePublicKey,
     /// The entry that made the seat.
     pub(crate) joined: usize,
-    invitation: Option<InvitationId>,
+    pub(crate) invitation: Option<InvitationId>,
     role: Role,
     /// The role entries that no later one has seen.
     role_entries: Vec<usize>,
     successions: Vec<usize>,
-    removed: bool,
+    pub(crate) removed: bool,
 }
 
 impl Seat {
@@ -127,7 +86,7 @@ pub(crate) struct Evaluation {
     pub(crate) seat_of: HashMap<MemberId, usize>,
     tickets: HashMap<InvitationId, Ticket>,
     /// The entries that count.
-    valid: EntrySet,
+    pub(crate) valid: EntrySet,
     /// Those of them that take rights away.
     revocations: Vec<usize>,
 }
@@ -585,82 +544,6 @@ impl Roster {
             .into_iter()
             .map(|(key, last)| (key, last.into_iter().collect()))
             .collect();
-    }
-
-    /// Whether an owner should begin a new epoch: somebody may have the current secret who must not, somebody lacks it who
-    /// should have it, or epochs were begun concurrently.
-    pub fn rotation_owed(&self) -> bool {
-        let evaluation = &self.evaluation;
-        let Some(current) = evaluation.state.current_epoch() else {
-            return false;
-        };
-        let begun = RosterEntryId::from_bytes(*current.epoch.as_bytes());
-        let Some(begun) = self.index.get(&begun).map(|index| &self.nodes[*index]) else {
-            return false;
-        };
-        let unseen = |index: usize| !begun.ancestors.contains(index);
-
-        let concurrent = evaluation.state.epochs().any(|epoch| {
-            let id = RosterEntryId::from_bytes(*epoch.epoch.as_bytes());
-            epoch.epoch != current.epoch && self.index.get(&id).is_some_and(|index| unseen(*index))
-        });
-        let called_for = evaluation
-            .valid
-            .iter()
-            .any(|index| self.nodes[index].calls_for_rotation && unseen(index));
-        if concurrent || called_for {
-            return true;
-        }
-
-        let (members, invitations) = self.recipients(current.epoch);
-        let unreached = evaluation
-            .seats
-            .iter()
-            .filter(|seat| !seat.removed)
-            .any(|seat| {
-                !seat.keys.iter().any(|key| members.contains(key))
-                    && !seat
-                        .invitation
-                        .is_some_and(|invitation| invitations.contains(&invitation))
-            });
-        // Somebody joined by an invitation that was used up: the link is known to more people than it was made for.
-        let surplus = self.nodes.iter().enumerate().any(|(index, node)| {
-            matches!(&node.entry.statement().action,
-                RosterAction::Join { invitation, .. } if invitations.contains(invitation))
-                && !evaluation.valid.contains(index)
-                && unseen(index)
-        });
-        unreached || surplus
-    }
-
-    /// To whom the secret of an epoch was sealed.
-    fn recipients(&self, epoch: EpochId) -> (BTreeSet<MemberId>, BTreeSet<InvitationId>) {
-        use crate::roster::statement::Recipient;
-        let (mut members, mut invitations) = (BTreeSet::new(), BTreeSet::new());
-        for (index, node) in self.nodes.iter().enumerate() {
-            match &node.entry.statement().action {
-                RosterAction::Found { owner, .. } if node.entry.epoch() == Some(epoch) => {
-                    members.insert(owner.member);
-                }
-                RosterAction::RotateEpoch { sealed, .. } if node.entry.epoch() == Some(epoch) => {
-                    for one in sealed {
-                        match one.recipient {
-                            Recipient::Member(member) => members.insert(member),
-                            Recipient::Invitation(invitation) => invitations.insert(invitation),
-                        };
-                    }
-                }
-                RosterAction::Invite {
-                    invitation,
-                    epoch: sealed,
-                    ..
-                } if *sealed == epoch && self.evaluation.valid.contains(index) => {
-                    invitations.insert(*invitation);
-                }
-                _ => {}
-            }
-        }
-        (members, invitations)
     }
 
     /// The invitations whose secret the holder of a seat may know and that give more than `keeps`: the one that it joined by and

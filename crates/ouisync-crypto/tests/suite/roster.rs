@@ -6,7 +6,8 @@ use ouisync_crypto::{
     invitation::InvitationSecret,
     keys::FolderKeys,
     roster::{
-        Added, BuildError, NewInvitation, RefusedReason, Roster, RosterError, Standing,
+        Added, RefusedReason, Roster, RosterError, Standing,
+        build::{BuildError, NewInvitation},
         role::Role,
         secrets::Holder,
         statement::{LastCommit, RosterEntry},
