@@ -197,19 +197,20 @@ fn swarms_converge_over_partitions_and_crashes() {
         let done = network.run_until(20 * MINUTE, |network| {
             network.converged() && network.all_acknowledged()
         });
-        if !done {
-            for node in &nodes {
+        let status: Vec<_> = nodes
+            .iter()
+            .map(|node| {
                 let sync = network.sync(*node);
-                let status: Vec<_> = sync.peers().map(|peer| sync.peer_status(peer)).collect();
-                println!(
-                    "node {node}: missing {} all {} commits {} {status:?}",
+                let peers: Vec<_> = sync.peers().map(|peer| sync.peer_status(peer)).collect();
+                (
                     sync.missing_bytes(),
                     sync.we_have_all_announced(),
-                    sync.facts().commit_ids().len()
-                );
-            }
-        }
-        assert!(done, "no convergence with seed {seed}");
+                    sync.facts().commit_ids().len(),
+                    peers,
+                )
+            })
+            .collect();
+        assert!(done, "no convergence with seed {seed}: {status:#?}");
         assert!(
             network.dropped.is_empty(),
             "seed {seed}: {:?}",
