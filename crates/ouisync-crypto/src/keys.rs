@@ -11,7 +11,7 @@ use crate::{
     encoding::{self, DecodeError},
     pack::{PackHeader, PackKey, PackSalt},
     seal::{self, OpenError},
-    secret::{EpochSecret, ReadSecret, StoreSecret, derive, random, secret},
+    secret::{EpochSecret, ReadSecret, StoreSecret, derive, secret},
 };
 
 secret! {
@@ -349,9 +349,4 @@ struct StoredEpoch {
     generation: u64,
     readable: bool,
     secret: [u8; 32],
-}
-
-/// A fresh 32-byte salt.
-pub fn fresh_salt(rng: &mut impl CryptoRng) -> [u8; 32] {
-    random(rng)
 }
