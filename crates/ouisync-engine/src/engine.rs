@@ -1,15 +1,44 @@
 //! The running device: its key, its connections and its folders.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod folders;
+mod report;
 
-use ouisync_model::id::FolderId;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ouisync_model::id::{FolderId, InvitationId};
+use ouisync_net::{
+    address::DeviceAddress,
+    endpoint::{BindError, Endpoint, NetOptions},
+};
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use crate::{
+    access::Port,
+    book::Book,
+    command::Command,
     error::EngineError,
-    status::{DeviceInfo, EngineEvent, FolderStatus, FolderSummary, MemberInfo, NewInvitation, Role, VerifyOutcome},
+    folder::RunningFolder,
+    home::Home,
+    keys::Keys,
+    network::Network,
+    status::{
+        DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role,
+    },
     view::FolderView,
 };
+
+/// Where the book of addresses is kept, sealed.
+const BOOK: &str = "keys/book";
+/// Time between ticks of the folders.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How to start an engine.
 #[derive(Clone, Debug)]
@@ -37,7 +66,18 @@ pub struct InvitationOptions {
 
 /// A running device; clones share it.
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    home: Arc<Home>,
+    keys: Arc<Keys>,
+    network: Network,
+    folders: Mutex<BTreeMap<FolderId, Arc<RunningFolder>>>,
+    events: broadcast::Sender<EngineEvent>,
+    stopping: CancellationToken,
+}
 
 /// Cancels and reports a long check.
 pub trait CheckProgress: Send {
@@ -45,119 +85,306 @@ pub trait CheckProgress: Send {
     fn progress(&mut self, done: u64, total: u64) -> bool;
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl Engine {
     /// Opens the home (locking it against a second daemon), its key store and folders, and begins to listen.
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
-        todo!()
+        let EngineOptions { home, listen, lan, device_name } = options;
+        let (home, keys) = blocking(move || {
+            let home = Arc::new(Home::open(&home)?);
+            let keys = Arc::new(Keys::open(home.clone(), &device_name)?);
+            Ok((home, keys))
+        })
+        .await?;
+        let endpoint = bind(&keys, listen, lan).await?;
+        let book = keys.read_file(BOOK).map(|bytes| Book::from_bytes(&bytes)).unwrap_or_default();
+        let network = Network::start(endpoint, book);
+        let (events, _) = broadcast::channel(256);
+        let inner = Inner {
+            home,
+            keys,
+            network,
+            folders: Mutex::default(),
+            events,
+            stopping: CancellationToken::new(),
+        };
+        let engine = Self { inner: Arc::new(inner) };
+        let opening = engine.clone();
+        if let Err(error) = blocking(move || opening.open_folders()).await {
+            engine.shutdown().await;
+            return Err(error);
+        }
+        tokio::spawn(engine.clone().tick());
+        info!(device = %engine.inner.keys.device().key().device(), "started");
+        Ok(engine)
     }
+
+    /// Drives the folders' time and keeps the book of addresses.
+    async fn tick(self) {
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.inner.stopping.cancelled() => return,
+                _ = interval.tick() => {}
+            }
+            for folder in self.running() {
+                folder.sender.send(Command::Tick);
+            }
+            self.save_book().await;
+        }
+    }
+
+    async fn save_book(&self) {
+        if let Some(book) = self.inner.network.book_to_save() {
+            let keys = self.inner.keys.clone();
+            if let Err(error) = blocking(move || keys.write_file(BOOK, &book)).await {
+                warn!(%error, "can't keep the addresses of peers");
+            }
+        }
+    }
+
     /// This installation.
     pub fn device(&self) -> DeviceInfo {
-        todo!()
+        let device = self.inner.keys.device();
+        DeviceInfo {
+            device: device.key().device(),
+            name: device.name.clone(),
+            sockets: self.inner.network.addresses(),
+        }
     }
-    /// Founds a folder; this device is its owner. The caller attaches a view.
-    pub async fn create_folder(&self, name: &str) -> Result<FolderSummary, EngineError> {
-        todo!()
-    }
-    /// Joins by an invitation's link; waits until a member let this device in (or `timeout`, after which it goes on trying in the background).
-    pub async fn join(&self, link: &str, name: Option<&str>, timeout: Duration) -> Result<FolderSummary, EngineError> {
-        todo!()
-    }
-    /// Stops and forgets a folder on this device: its store is deleted, plain files stay.
-    pub async fn forget_folder(&self, folder: FolderId) -> Result<(), EngineError> {
-        todo!()
-    }
+
     /// Makes an invitation.
-    pub async fn invite(&self, folder: FolderId, options: InvitationOptions) -> Result<NewInvitation, EngineError> {
-        todo!()
+    pub async fn invite(
+        &self,
+        folder: FolderId,
+        options: InvitationOptions,
+    ) -> Result<NewInvitation, EngineError> {
+        self.folder(&folder)?.run(move |folder| folder.invite(options)).await
     }
+
     /// Takes an invitation back (by its link or id).
     pub async fn revoke_invitation(&self, folder: FolderId, invitation: &str) -> Result<(), EngineError> {
-        todo!()
+        let invitation = if invitation.starts_with("ouisync:") {
+            folders::parse_link(invitation)?.secret.invitation()
+        } else {
+            let bad = |_| EngineError::Invitation("this is neither a link nor an invitation's id".to_owned());
+            invitation.parse::<InvitationId>().map_err(bad)?
+        };
+        self.folder(&folder)?.run(move |folder| folder.revoke(invitation)).await
     }
+
     /// Adds a static address (`DEVICE@IP:PORT`), kept for later, and dials it.
     pub async fn connect(&self, address: &str) -> Result<(), EngineError> {
-        todo!()
+        let address: DeviceAddress =
+            address.parse().map_err(|error| EngineError::Address(format!("{error}")))?;
+        if address.device == self.device().device {
+            return Err(EngineError::Address("it is this device's own".to_owned()));
+        }
+        self.inner.network.add_static(&address);
+        self.save_book().await;
+        Ok(())
     }
+
     /// The members.
     pub async fn members(&self, folder: FolderId) -> Result<Vec<MemberInfo>, EngineError> {
-        todo!()
+        self.folder(&folder)?.run(|folder| Ok(folder.members())).await
     }
+
     /// Removes a member (by id, prefix of the id, or name) and starts a new epoch.
     pub async fn remove_member(&self, folder: FolderId, member: &str) -> Result<(), EngineError> {
-        todo!()
+        let member = member.to_owned();
+        self.folder(&folder)?.run(move |folder| folder.remove_member(&member)).await
     }
+
     /// Changes a member's role.
     pub async fn set_role(&self, folder: FolderId, member: &str, role: Role) -> Result<(), EngineError> {
-        todo!()
+        let member = member.to_owned();
+        self.folder(&folder)?.run(move |folder| folder.set_role(&member, role)).await
     }
+
     /// The folders in order of name.
     pub fn folders(&self) -> Vec<FolderSummary> {
-        todo!()
+        let mut summaries: Vec<_> = self.running().iter().map(|folder| self.summary(folder)).collect();
+        summaries.sort_by(|left, right| (&left.name, left.folder).cmp(&(&right.name, right.folder)));
+        summaries
     }
+
     /// The folder of that name or id.
     pub fn find_folder(&self, name: &str) -> Result<FolderSummary, EngineError> {
-        todo!()
+        let summaries = self.folders();
+        let by_name = summaries.iter().find(|summary| summary.name == name);
+        by_name
+            .or_else(|| summaries.iter().find(|summary| summary.folder.to_string() == name))
+            .cloned()
+            .ok_or_else(|| EngineError::UnknownFolder(name.to_owned()))
     }
-    /// A folder's condition.
-    pub async fn status(&self, folder: FolderId) -> Result<FolderStatus, EngineError> {
-        todo!()
-    }
-    /// Waits until this device has recorded its view, has all that its connected peers announce, has applied it, and at
-    /// least one connected peer has all of its own.
-    pub async fn wait(&self, folder: FolderId, timeout: Option<Duration>) -> Result<(), EngineError> {
-        todo!()
-    }
-    /// Checks a folder's store; blocking work runs elsewhere.
-    pub async fn verify(&self, folder: FolderId, progress: Box<dyn CheckProgress>) -> Result<VerifyOutcome, EngineError> {
-        todo!()
-    }
-    /// Sets damaged packs aside so that they are fetched again, and rebuilds the index.
-    pub async fn repair(&self, folder: FolderId) -> Result<VerifyOutcome, EngineError> {
-        todo!()
-    }
+
     /// Sets or changes the passphrase that seals reading secrets. `old` is needed when one is set.
     pub async fn set_passphrase(&self, old: Option<String>, new: String) -> Result<(), EngineError> {
-        todo!()
+        let keys = self.inner.keys.clone();
+        let (old, new) = (old.map(zeroize::Zeroizing::new), zeroize::Zeroizing::new(new));
+        blocking(move || keys.set_passphrase(old.as_ref().map(|old| old.as_str()), &new)).await
     }
+
     /// A passphrase is set.
     pub fn has_passphrase(&self) -> bool {
-        todo!()
+        self.inner.keys.has_passphrase()
     }
+
     /// Forgets the secrets of a folder (all without one) until `unlock`.
     pub async fn lock(&self, folder: Option<FolderId>) -> Result<(), EngineError> {
-        todo!()
+        if !self.has_passphrase() {
+            return Err(EngineError::NoPassphrase);
+        }
+        for folder in self.chosen(folder)? {
+            // A safe has nothing to lock.
+            if self.inner.keys.open_record(&folder.shared.id).is_some() {
+                self.inner.keys.lock(&folder.shared.id)?;
+                folder.run(super::folder::Folder::lock).await?;
+            }
+        }
+        Ok(())
     }
+
     /// Opens folders that the passphrase opens; returns those now readable, so that the caller attaches their views.
-    pub async fn unlock(&self, folder: Option<FolderId>, passphrase: String) -> Result<Vec<FolderSummary>, EngineError> {
-        todo!()
+    pub async fn unlock(
+        &self,
+        folder: Option<FolderId>,
+        passphrase: String,
+    ) -> Result<Vec<FolderSummary>, EngineError> {
+        let keys = self.inner.keys.clone();
+        let passphrase = zeroize::Zeroizing::new(passphrase);
+        let opened = blocking(move || keys.unlock(folder, &passphrase)).await?;
+        let mut summaries = Vec::new();
+        for id in opened {
+            let Some(record) = self.inner.keys.open_record(&id) else { continue };
+            let Ok(folder) = self.folder(&id) else { continue };
+            let (identity, keys) = folders::opened(&record)?;
+            folder.shared.set_name(record.name.clone());
+            folder.run(move |folder| folder.unlock(identity, keys)).await?;
+            summaries.push(self.summary(&folder));
+        }
+        Ok(summaries)
     }
+
     /// Stops transfer of a folder (all without one).
     pub async fn pause(&self, folder: Option<FolderId>) -> Result<(), EngineError> {
-        todo!()
+        for folder in self.chosen(folder)? {
+            folder.run(|folder| folder.set_paused(true)).await?;
+        }
+        Ok(())
     }
+
     /// Goes on.
     pub async fn resume(&self, folder: Option<FolderId>) -> Result<(), EngineError> {
-        todo!()
+        for folder in self.chosen(folder)? {
+            folder.run(|folder| folder.set_paused(false)).await?;
+        }
+        Ok(())
     }
+
     /// Access for a view; `Locked` while the folder can't be read, `Forbidden` on a safe.
     pub fn view(&self, folder: FolderId) -> Result<FolderView, EngineError> {
-        todo!()
+        let folder = self.folder(&folder)?;
+        if folder.shared.readable().is_none() {
+            return Err(match folder.shared.snapshot().role {
+                Some(Role::Safe) => EngineError::Forbidden { role: "safe", action: "read it" },
+                _ => EngineError::Locked,
+            });
+        }
+        let store = folder.store.clone();
+        Ok(FolderView::new(Arc::new(Port::new(folder.shared.clone(), store, folder.sender.clone()))))
     }
+
     /// Where a view keeps its settings (a plain directory's path): small, sealed with the folder's reading secrets.
     pub async fn view_setting(&self, folder: FolderId) -> Result<Option<Vec<u8>>, EngineError> {
-        todo!()
+        self.folder(&folder)?;
+        let record = self.inner.keys.open_record(&folder).ok_or(EngineError::Locked)?;
+        Ok(record.setting.clone())
     }
+
     /// Sets it.
     pub async fn set_view_setting(&self, folder: FolderId, setting: Vec<u8>) -> Result<(), EngineError> {
-        todo!()
+        let keys = self.inner.keys.clone();
+        blocking(move || {
+            let mut record = keys.open_record(&folder).ok_or(EngineError::Locked)?;
+            record.setting = Some(setting);
+            keys.put_open(record)
+        })
+        .await
     }
+
     /// Everything that happens from now on.
     pub fn events(&self) -> broadcast::Receiver<EngineEvent> {
-        todo!()
+        self.inner.events.subscribe()
     }
+
     /// Ends connections, makes everything durable, closes.
     pub async fn shutdown(&self) {
-        todo!()
+        self.inner.stopping.cancel();
+        self.save_book().await;
+        let folders = std::mem::take(&mut *self.lock_folders());
+        for folder in folders.values() {
+            folder.sender.send(Command::Stop);
+        }
+        let ended = blocking(move || {
+            drop(folders);
+            Ok(())
+        });
+        // A failure here was reported by the folder's thread.
+        let _ = ended.await;
+        self.inner.network.close().await;
     }
+
+    fn running(&self) -> Vec<Arc<RunningFolder>> {
+        self.lock_folders().values().cloned().collect()
+    }
+
+    fn folder(&self, folder: &FolderId) -> Result<Arc<RunningFolder>, EngineError> {
+        let found = self.lock_folders().get(folder).cloned();
+        found.ok_or_else(|| EngineError::UnknownFolder(folder.to_string()))
+    }
+
+    /// The given folder, or all.
+    fn chosen(&self, folder: Option<FolderId>) -> Result<Vec<Arc<RunningFolder>>, EngineError> {
+        match folder {
+            Some(folder) => Ok(vec![self.folder(&folder)?]),
+            None => Ok(self.running()),
+        }
+    }
+
+    fn lock_folders(&self) -> MutexGuard<'_, BTreeMap<FolderId, Arc<RunningFolder>>> {
+        self.inner.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Binds the network on the given address, or on the port chosen at the first start.
+async fn bind(keys: &Keys, listen: Option<SocketAddr>, lan: bool) -> Result<Endpoint, EngineError> {
+    let mut device = keys.device();
+    let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let wanted = listen.unwrap_or_else(|| any(device.port));
+    let options = NetOptions { key: device.key(), listen: Some(wanted), lan };
+    let bound = match Endpoint::bind(options.clone()).await {
+        // Somebody else has the port: members hear of the new one.
+        Err(BindError::PortTaken { .. }) if listen.is_none() => {
+            Endpoint::bind(NetOptions { listen: Some(any(0)), ..options }).await
+        }
+        result => result,
+    };
+    let endpoint = bound.map_err(|error| EngineError::Network(error.to_string()))?;
+    if listen.is_none()
+        && let Some(socket) = endpoint.addresses().first()
+        && socket.port() != device.port
+    {
+        device.port = socket.port();
+        keys.put_device(device)?;
+    }
+    Ok(endpoint)
+}
+
+/// Runs blocking work beside the async tasks.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| EngineError::internal("a task ended early"))?
 }

@@ -3,6 +3,12 @@
 use std::time::Duration;
 
 use ouisync_model::id::{FolderId, MemberId};
+use ouisync_store::{
+    content::ContentError,
+    error::{ErrorKind as StoreErrorKind, StoreError},
+    index::IndexError,
+    ingest::IngestError,
+};
 use thiserror::Error;
 
 /// What a caller can do about an [`EngineError`].
@@ -77,8 +83,11 @@ pub enum EngineError {
     #[error("the address can't be used: {0}")]
     Address(String),
     /// Not in the time given.
-    #[error("not done within {} seconds: {1}", .0.as_secs_f32())]
+    #[error("not done within {seconds} seconds: {why}", seconds = .0.as_secs_f32(), why = .1)]
     TimedOut(Duration, String),
+    /// Another daemon runs on the home.
+    #[error("another daemon already uses {}", .0.display())]
+    HomeInUse(std::path::PathBuf),
     /// The engine is stopping.
     #[error("the daemon is shutting down")]
     Stopping,
@@ -90,6 +99,9 @@ pub enum EngineError {
         /// What can be done.
         kind: ErrorKind,
     },
+    /// What was to be stored could not be read; nothing of it was kept.
+    #[error("the content can't be read: {0}")]
+    Source(#[source] std::io::Error),
     /// The network failed.
     #[error("the network failed: {0}")]
     Network(String),
@@ -104,16 +116,25 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// A defect, or a failure of the machine.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::Store { message: message.into(), kind: ErrorKind::Internal }
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownFolder(_) | Self::UnknownMember(_) => ErrorKind::NotFound,
-            Self::NameTaken(_) | Self::AlreadyMember(_) | Self::LastOwner(_) => ErrorKind::Conflict,
+            Self::NameTaken(_)
+            | Self::AlreadyMember(_)
+            | Self::LastOwner(_)
+            | Self::HomeInUse(_) => ErrorKind::Conflict,
             Self::BadName(_)
             | Self::AmbiguousMember(_)
             | Self::WrongPassphrase
             | Self::NoPassphrase
             | Self::Invitation(_)
+            | Self::Source(_)
             | Self::Address(_) => ErrorKind::Invalid,
             Self::Forbidden { .. } | Self::Removed => ErrorKind::Forbidden,
             Self::Locked => ErrorKind::Locked,
@@ -139,4 +160,56 @@ impl EngineError {
             ErrorKind::Internal => "Look at the daemon's log; what was acknowledged is safe.",
         }
     }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::Store { message: chain_text(&error), kind: error.kind().into() }
+    }
+}
+
+impl From<IndexError> for EngineError {
+    fn from(error: IndexError) -> Self {
+        Self::Store { message: chain_text(&error), kind: error.kind().into() }
+    }
+}
+
+impl From<ContentError> for EngineError {
+    fn from(error: ContentError) -> Self {
+        Self::Store { message: chain_text(&error), kind: error.kind().into() }
+    }
+}
+
+impl From<IngestError> for EngineError {
+    fn from(error: IngestError) -> Self {
+        let full = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+            .any(|error| error.downcast_ref::<StoreError>().is_some_and(|error| error.kind() == StoreErrorKind::Full));
+        let kind = if full { ErrorKind::Unavailable } else { ErrorKind::Internal };
+        Self::Store { message: chain_text(&error), kind }
+    }
+}
+
+impl From<StoreErrorKind> for ErrorKind {
+    fn from(kind: StoreErrorKind) -> Self {
+        match kind {
+            StoreErrorKind::Transient | StoreErrorKind::Full => Self::Unavailable,
+            StoreErrorKind::Corruption => Self::Corruption,
+            StoreErrorKind::Permanent => Self::Internal,
+        }
+    }
+}
+
+/// An error with its causes in one line.
+fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
 }

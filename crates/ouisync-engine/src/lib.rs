@@ -2,7 +2,18 @@
 //!
 //! The boundary is plain data, snapshots and events. Nothing here knows of HTTP, mounts or plain directories.
 
+mod access;
+mod book;
+mod command;
+mod connection;
 pub mod engine;
 pub mod error;
+mod facts;
+mod flush;
+mod folder;
+mod home;
+mod keys;
+mod network;
+mod readable;
 pub mod status;
 pub mod view;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ouisync_crypto::roster::role::Role as RosterRole;
 use ouisync_model::id::{DeviceId, FolderId, InvitationId, MemberId};
 
 /// Role of a member.
@@ -15,6 +16,40 @@ pub enum Role {
     Writer,
     /// Writes and manages members and policy.
     Owner,
+}
+
+impl Role {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+impl From<RosterRole> for Role {
+    fn from(role: RosterRole) -> Self {
+        match role {
+            RosterRole::Safe => Self::Safe,
+            RosterRole::Reader => Self::Reader,
+            RosterRole::Writer => Self::Writer,
+            RosterRole::Owner => Self::Owner,
+        }
+    }
+}
+
+impl From<Role> for RosterRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Safe => Self::Safe,
+            Role::Reader => Self::Reader,
+            Role::Writer => Self::Writer,
+            Role::Owner => Self::Owner,
+        }
+    }
 }
 
 /// This installation.
@@ -153,6 +188,8 @@ pub struct VerifyOutcome {
 pub enum EngineEvent {
     /// A folder's status changed; read it again.
     FolderChanged(FolderId),
+    /// The folder's tree was made anew (after repair, or because commits were quarantined): attach its view again.
+    ViewClosed(FolderId),
     /// A folder came or went.
     FoldersChanged,
     /// A peer was dropped for breaking the protocol, or a member's key forked.

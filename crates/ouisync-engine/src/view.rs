@@ -8,8 +8,9 @@ use std::{io::Read, sync::Arc};
 use bytes::Bytes;
 use ouisync_model::{
     id::{CommitId, NodeId, PackId},
+    name::Name,
     operation::{FileContent, Operation},
-    tree::Entry,
+    tree::entry::Entry,
 };
 use tokio::sync::mpsc;
 
@@ -48,7 +49,8 @@ pub struct ViewStatus {
 
 /// What a view implements so that the engine can ask it for things.
 pub trait ViewControl: Send + Sync {
-    /// Starts a scan for local changes now; returns at once. The view's next [`ViewStatus::settled`] accounts for it.
+    /// Starts a scan for local changes now; returns at once. Before it returns the view may call
+    /// [`FolderAccess::set_status`] to say that it is not settled until that scan and what follows from it is done.
     fn rescan(&self);
 }
 
@@ -64,6 +66,10 @@ pub trait FolderAccess: Send + Sync {
     fn attach(&self, control: Arc<dyn ViewControl>) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError>;
     /// The visible entries of a directory (united with its aliases), sorted by name.
     fn list(&self, directory: NodeId) -> Result<Vec<Entry>, EngineError>;
+    /// The visible entry of this name in a directory.
+    fn entry(&self, directory: NodeId, name: &Name) -> Result<Option<Entry>, EngineError> {
+        Ok(self.list(directory)?.into_iter().find(|entry| entry.name == *name))
+    }
     /// Up to `limit` directories whose listing may have changed since their mark was cleared.
     fn dirty(&self, limit: usize) -> Result<Vec<NodeId>, EngineError>;
     /// Marks directories dirty again.

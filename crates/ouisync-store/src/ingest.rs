@@ -36,6 +36,8 @@ use chunk_list::ChunkList;
 /// Bytes handed from thread to thread at once are between these two.
 const MIN_BLOCK: usize = 1024 * 1024;
 const MAX_BLOCK: usize = 2 * SizeLevel::MAX_CHUNK;
+/// Small chunks handed from thread to thread at once.
+const SMALL_PIECES: usize = 256;
 /// Chunks remembered as stored by this ingest. Older ones are found through the index or stored a second time.
 const RECENT: usize = 64 * 1024;
 
@@ -197,6 +199,20 @@ impl Ingest {
             level: level.get(),
             data,
         }
+    }
+
+    /// Stores one chunk of at most [`FileData::INLINE_LIMIT`] bytes, whose id is known: content that was to travel in a
+    /// commit and shall not.
+    pub fn store_chunk(
+        &mut self,
+        chunk: ChunkId,
+        bytes: Vec<u8>,
+        is_known: &mut dyn FnMut(&ChunkId) -> bool,
+    ) -> Result<(), IngestError> {
+        if self.recent.is_new(&chunk, is_known) {
+            self.block.pieces.push(Piece { chunk, bytes: PieceBytes::Owned(bytes), begins_file: true });
+        }
+        if self.block.pieces.len() >= SMALL_PIECES { self.send_block(Vec::new()) } else { Ok(()) }
     }
 
     /// Stores a part of a chunk list.

@@ -23,19 +23,25 @@ use crate::{
 };
 
 /// Something that isn't as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyProblem {
     /// A pack's bytes are not what its id names.
+    #[error("pack {0} is damaged")]
     PackDamaged(PackId),
     /// A pack's file is gone or has another length.
+    #[error("the file of pack {0} is gone or has another length")]
     PackFileLost(PackId),
     /// A whole pack's frame hashes are not recorded, or wrong.
+    #[error("the frame hashes of pack {0} are missing or wrong")]
     FrameHashesWrong(PackId),
     /// A file that is named as a pack, but no pack that the catalogue knows.
+    #[error("the file of pack {0} isn't in the catalogue")]
     PackUnknown(PackId),
     /// A commit's bytes are gone, unreadable or not what its id names.
+    #[error("commit {0} is damaged")]
     CommitDamaged(CommitId),
     /// A commit's parent isn't here.
+    #[error("commit {commit} lacks its parent {parent}")]
     ParentMissing {
         /// The commit.
         commit: CommitId,
@@ -43,12 +49,16 @@ pub enum VerifyProblem {
         parent: CommitId,
     },
     /// What the catalogue derived from a commit doesn't agree with it.
+    #[error("what the catalogue derived from commit {0} is wrong")]
     CommitIndexWrong(CommitId),
     /// A roster entry's bytes are not what its id names.
+    #[error("roster entry {0} is damaged")]
     RosterEntryDamaged(RosterEntryId),
     /// A pack is counted as live without an add in force, or the other way round.
+    #[error("the catalogue is wrong about the need of pack {0}")]
     LivenessWrong(PackId),
     /// The recorded live digest isn't that of the live packs.
+    #[error("the digest of the live packs is wrong")]
     LiveDigestWrong,
 }
 

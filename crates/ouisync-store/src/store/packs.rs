@@ -139,6 +139,11 @@ impl Store {
             .collect()
     }
 
+    /// Live packs that are whole here and not durable yet, ascending.
+    pub fn pending_packs(&self) -> Vec<PackId> {
+        self.state().pending.iter().copied().collect()
+    }
+
     /// Whether a live pack is not whole here.
     pub fn is_missing(&self, pack: PackId) -> bool {
         self.state().missing.contains_key(&pack)

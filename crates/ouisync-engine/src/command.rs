@@ -1,0 +1,103 @@
+//! What other tasks and threads tell a folder's thread, and how they reach it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use ouisync_crypto::proof::{ChannelId, Exporter, Side};
+use ouisync_model::id::{DeviceId, FolderId, PackId};
+use ouisync_sync::{
+    codec::FolderMessage,
+    folder::{PeerKey, Rights},
+    handshake::Credential,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::{connection::PeerLink, folder::Folder};
+
+/// Bytes of received packs that may wait for a folder's thread.
+const BULK_WAITING: usize = 16 << 20;
+
+/// Work that runs on the folder's thread.
+pub(crate) type Job = Box<dyn FnOnce(&mut Folder) + Send>;
+
+/// What a folder's thread is told.
+pub(crate) enum Command {
+    /// A channel of this folder opened.
+    PeerConnected(Box<NewPeer>),
+    /// A channel closed, or its connection.
+    PeerDisconnected(PeerKey),
+    /// A message of a peer.
+    Message(PeerKey, FolderMessage),
+    /// Frames of a peer; the permit bounds how much waits.
+    Bulk { peer: PeerKey, pack: PackId, first: u32, data: Bytes, permit: OwnedSemaphorePermit },
+    /// A message of this size left.
+    Sent(PeerKey, usize),
+    /// Frames were sent.
+    Served(PeerKey, u32),
+    /// Frames could not be read.
+    ServeFailed { peer: PeerKey, pack: PackId, first: u32, count: u32 },
+    /// The flusher made packs durable.
+    Flushed(crate::flush::Flushed),
+    /// Time passes.
+    Tick,
+    /// Anything else.
+    Run(Job),
+    /// Close the folder and end the thread.
+    Stop,
+}
+
+/// A channel that opened.
+pub(crate) struct NewPeer {
+    pub(crate) peer: PeerKey,
+    pub(crate) device: DeviceId,
+    pub(crate) channel: ChannelId,
+    pub(crate) rights: Rights,
+    pub(crate) exporter: Exporter,
+    pub(crate) side: Side,
+    pub(crate) link: PeerLink,
+}
+
+/// How to reach a folder's thread; clones share it.
+#[derive(Clone)]
+pub(crate) struct FolderSender {
+    pub(crate) folder: FolderId,
+    commands: mpsc::UnboundedSender<Command>,
+    bulk: Arc<Semaphore>,
+    credentials: Arc<Mutex<Vec<Credential>>>,
+}
+
+impl FolderSender {
+    pub(crate) fn new(folder: FolderId) -> (Self, mpsc::UnboundedReceiver<Command>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let sender = Self {
+            folder,
+            commands,
+            bulk: Arc::new(Semaphore::new(BULK_WAITING)),
+            credentials: Arc::default(),
+        };
+        (sender, receiver)
+    }
+
+    /// Queues a command; false when the thread has ended.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    /// Queues received frames once there is room.
+    pub(crate) async fn send_bulk(&self, peer: PeerKey, pack: PackId, first: u32, data: Bytes) -> bool {
+        let wanted = u32::try_from(data.len().min(BULK_WAITING)).unwrap_or(u32::MAX);
+        match self.bulk.clone().acquire_many_owned(wanted).await {
+            Ok(permit) => self.send(Command::Bulk { peer, pack, first, data, permit }),
+            Err(_) => false,
+        }
+    }
+
+    /// What proves to peers that this device has the folder.
+    pub(crate) fn credentials(&self) -> Vec<Credential> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_credentials(&self, credentials: Vec<Credential>) {
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+    }
+}

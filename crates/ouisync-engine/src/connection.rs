@@ -1,0 +1,355 @@
+//! One connection: handshake, and moving messages and frames between its streams and the folders' threads.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use ouisync_crypto::proof::{ChannelId, Exporter, Side};
+use ouisync_model::id::PackId;
+use ouisync_net::{
+    bulk::{BulkHeader, BulkReceiver, BulkSender},
+    connection::{CloseCode, Connection, ConnectionHandle},
+    control::{ControlReceiver, ControlSender, MAX_CONTROL_MESSAGE},
+};
+use ouisync_store::store::Store;
+use ouisync_sync::{
+    codec::{self, FolderMessage, Message},
+    folder::PeerKey,
+    handshake::{Credential, Handshake, HandshakeOutput},
+};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use crate::{
+    command::{Command, FolderSender, NewPeer},
+    network::Network,
+};
+
+/// Frames of one record that are read and sent at a time.
+const PIECE: u32 = ouisync_net::bulk::MAX_RECORD_FRAMES;
+
+/// Bytes that all connections moved, for rates.
+#[derive(Default)]
+pub(crate) struct Meter {
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+}
+
+/// How a folder's thread reaches one peer.
+#[derive(Clone)]
+pub(crate) struct PeerLink {
+    control: mpsc::UnboundedSender<ControlItem>,
+    bulk: mpsc::UnboundedSender<ServeJob>,
+    handle: ConnectionHandle,
+    channel: ChannelId,
+    peer: PeerKey,
+    folder: FolderSender,
+    meter: Arc<Meter>,
+}
+
+struct ControlItem {
+    message: Message,
+    /// Whom to tell that it left, and its size there.
+    sender: Option<(FolderSender, PeerKey, usize)>,
+}
+
+struct ServeJob {
+    folder: FolderSender,
+    peer: PeerKey,
+    channel: ChannelId,
+    store: Arc<Store>,
+    meter: Arc<Meter>,
+    pack: PackId,
+    first: u32,
+    count: u32,
+}
+
+impl PeerLink {
+    /// Queues a message; the folder hears [`Command::Sent`] when it left.
+    pub(crate) fn send(&self, message: FolderMessage) {
+        let size = message.size_hint();
+        let message = Message::Folder { channel: self.channel, message };
+        let sender = Some((self.folder.clone(), self.peer, size));
+        // A failure means that the connection is ending; the folder hears of that from its task.
+        let _ = self.control.send(ControlItem { message, sender });
+    }
+
+    /// Queues frames; the folder hears [`Command::Served`] or [`Command::ServeFailed`].
+    pub(crate) fn serve(&self, store: Arc<Store>, pack: PackId, first: u32, count: u32) {
+        let (folder, meter) = (self.folder.clone(), self.meter.clone());
+        let (peer, channel) = (self.peer, self.channel);
+        let _ = self.bulk.send(ServeJob { folder, peer, channel, store, meter, pack, first, count });
+    }
+
+    /// Ends the whole connection because of what the peer did.
+    pub(crate) fn close(&self, reason: &str) {
+        self.handle.close(CloseCode::Violation, reason);
+    }
+
+    /// The peer's socket.
+    pub(crate) fn remote_address(&self) -> Option<std::net::SocketAddr> {
+        self.handle.remote_address()
+    }
+}
+
+type Channels = Arc<Mutex<HashMap<ChannelId, Route>>>;
+
+#[derive(Clone)]
+struct Route {
+    folder: FolderSender,
+    peer: PeerKey,
+    meter: Arc<Meter>,
+}
+
+/// Runs a connection until it ends. `credentials` changes whenever a folder's do.
+pub(crate) async fn run(connection: Connection, network: Network, credentials: watch::Receiver<u64>) {
+    let Connection { handle, control_sender, control_receiver, bulk_sender, bulk_receiver } = connection;
+    let channels: Channels = Arc::default();
+    let (control, control_items) = mpsc::unbounded_channel();
+    let (bulk, jobs) = mpsc::unbounded_channel();
+    let session = Session {
+        network,
+        handle: handle.clone(),
+        channels: channels.clone(),
+        control,
+        bulk,
+    };
+    let device = handle.peer();
+    tokio::select! {
+        result = session.receive(control_receiver, credentials) => match result {
+            Ok(()) => handle.close(CloseCode::Finished, ""),
+            Err(reason) => {
+                warn!(%device, %reason, "dropping a connection");
+                handle.close(CloseCode::Violation, &reason);
+            }
+        },
+        () = write_control(control_sender, control_items) => {}
+        () = write_bulk(bulk_sender, jobs) => {}
+        () = receive_bulk(bulk_receiver, channels.clone()) => {}
+        closed = handle.closed() => debug!(%device, %closed, "connection ended"),
+    }
+    handle.close(CloseCode::Finished, "");
+    let routes = std::mem::take(&mut *channels.lock().unwrap_or_else(PoisonError::into_inner));
+    for route in routes.into_values() {
+        route.folder.send(Command::PeerDisconnected(route.peer));
+    }
+}
+
+struct Session {
+    network: Network,
+    handle: ConnectionHandle,
+    channels: Channels,
+    control: mpsc::UnboundedSender<ControlItem>,
+    bulk: mpsc::UnboundedSender<ServeJob>,
+}
+
+impl Session {
+    /// Handles the peer's control messages; `Err` says how it broke the protocol.
+    async fn receive(
+        &self,
+        mut receiver: ControlReceiver,
+        mut credentials: watch::Receiver<u64>,
+    ) -> Result<(), String> {
+        let side = if self.handle.is_dialer() { Side::Dialer } else { Side::Acceptor };
+        let exporter = Exporter(self.handle.exporter());
+        credentials.mark_unchanged();
+        let mut handshake =
+            Handshake::new(side, exporter, self.network.credentials(), &mut rand::rng());
+        self.drain(&mut handshake, exporter, side);
+        loop {
+            tokio::select! {
+                message = receiver.recv(MAX_CONTROL_MESSAGE) => {
+                    let Some(bytes) = message.map_err(|error| error.to_string())? else { return Ok(()) };
+                    let message = codec::decode(&bytes).map_err(|error| error.to_string())?;
+                    handshake.message(&message).map_err(|error| error.to_string())?;
+                    self.drain(&mut handshake, exporter, side);
+                    if let Message::Folder { channel, message } = message {
+                        self.route(channel, message);
+                    }
+                }
+                changed = credentials.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let list: Vec<Credential> = self.network.credentials();
+                    handshake.credentials_changed(list, &mut rand::rng());
+                    self.drain(&mut handshake, exporter, side);
+                }
+            }
+        }
+    }
+
+    /// A message for a channel that has closed meanwhile is ignored.
+    fn route(&self, channel: ChannelId, message: FolderMessage) {
+        let route = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&channel).cloned();
+        if let Some(route) = route {
+            route.folder.send(Command::Message(route.peer, message));
+        }
+    }
+
+    fn drain(&self, handshake: &mut Handshake, exporter: Exporter, side: Side) {
+        while let Some(output) = handshake.poll_output() {
+            match output {
+                HandshakeOutput::Send(message) => {
+                    let _ = self.control.send(ControlItem { message, sender: None });
+                }
+                HandshakeOutput::Opened(opened) => {
+                    let Some(folder) = self.network.folder(&opened.folder) else { continue };
+                    let peer = self.network.next_peer();
+                    let meter = self.network.meter();
+                    let link = PeerLink {
+                        control: self.control.clone(),
+                        bulk: self.bulk.clone(),
+                        handle: self.handle.clone(),
+                        channel: opened.channel,
+                        peer,
+                        folder: folder.clone(),
+                        meter: meter.clone(),
+                    };
+                    let device = self.handle.peer();
+                    self.network.shares_folder(device, opened.folder, self.handle.remote_address(), side);
+                    let route = Route { folder: folder.clone(), peer, meter };
+                    self.channels
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(opened.channel, route);
+                    let new = NewPeer {
+                        peer,
+                        device,
+                        channel: opened.channel,
+                        rights: opened.rights,
+                        exporter,
+                        side,
+                        link,
+                    };
+                    folder.send(Command::PeerConnected(Box::new(new)));
+                }
+                HandshakeOutput::RightsChanged(changed) => {
+                    let route = self
+                        .channels
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .get(&changed.channel)
+                        .cloned();
+                    if let Some(route) = route {
+                        let rights = changed.rights;
+                        let job = move |folder: &mut crate::folder::Folder| {
+                            folder.sync.rights_changed(route.peer, rights);
+                        };
+                        route.folder.send(Command::Run(Box::new(job)));
+                    }
+                }
+                HandshakeOutput::Closed(channel) => {
+                    let route =
+                        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);
+                    if let Some(route) = route {
+                        route.folder.send(Command::PeerDisconnected(route.peer));
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn write_control(mut sender: ControlSender, mut items: mpsc::UnboundedReceiver<ControlItem>) {
+    while let Some(ControlItem { message, sender: from }) = items.recv().await {
+        // The network frames messages itself.
+        let sent = match codec::encode(&message) {
+            Ok(bytes) => sender.send(bytes.slice(4..)).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = sent {
+            debug!(%error, "control stream ended");
+            return;
+        }
+        if let Some((folder, peer, size)) = from {
+            folder.send(Command::Sent(peer, size));
+        }
+    }
+}
+
+async fn write_bulk(mut sender: BulkSender, mut jobs: mpsc::UnboundedReceiver<ServeJob>) {
+    // Read ahead by one piece, so that the disk and the network work at the same time.
+    let (ahead, mut pieces) = mpsc::channel::<(ServeJob, Option<Bytes>)>(1);
+    let reader = async move {
+        while let Some(job) = jobs.recv().await {
+            let mut next = job.first;
+            let end = job.first.saturating_add(job.count);
+            while next < end {
+                let count = (end - next).min(PIECE);
+                let (store, pack, first) = (job.store.clone(), job.pack, next);
+                let read = tokio::task::spawn_blocking(move || store.read_frames(pack, first, count)).await;
+                let data = match read {
+                    Ok(Ok(data)) => Some(data),
+                    Ok(Err(error)) => {
+                        warn!(pack = %job.pack, %error, "can't read a pack for a peer");
+                        None
+                    }
+                    Err(_) => None,
+                };
+                let failed = data.is_none();
+                let piece = ServeJob {
+                    folder: job.folder.clone(),
+                    store: job.store.clone(),
+                    meter: job.meter.clone(),
+                    peer: job.peer,
+                    channel: job.channel,
+                    pack: job.pack,
+                    first: next,
+                    count: if failed { end - next } else { count },
+                };
+                if ahead.send((piece, data)).await.is_err() {
+                    return;
+                }
+                if failed {
+                    break;
+                }
+                next += count;
+            }
+        }
+    };
+    let writer = async move {
+        while let Some((job, data)) = pieces.recv().await {
+            let ServeJob { folder, meter, peer, channel, pack, first, count, .. } = job;
+            let Some(data) = data else {
+                folder.send(Command::ServeFailed { peer, pack, first, count });
+                continue;
+            };
+            let header = BulkHeader { channel: channel.0, pack, first_frame: first, frames: count };
+            let length = data.len() as u64;
+            if let Err(error) = sender.send(header, data).await {
+                debug!(%error, "bulk stream ended");
+                return;
+            }
+            meter.sent.fetch_add(length, Ordering::Relaxed);
+            folder.send(Command::Served(peer, count));
+        }
+    };
+    tokio::join!(reader, writer);
+}
+
+async fn receive_bulk(mut receiver: BulkReceiver, channels: Channels) {
+    loop {
+        match receiver.recv().await {
+            Ok(Some((header, data))) => {
+                let channel = ChannelId(header.channel);
+                let route =
+                    channels.lock().unwrap_or_else(PoisonError::into_inner).get(&channel).cloned();
+                let Some(route) = route else { continue };
+                route.meter.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                route.folder.send_bulk(route.peer, header.pack, header.first_frame, data).await;
+            }
+            Ok(None) => std::future::pending().await,
+            Err(error) => {
+                debug!(%error, "bulk stream ended");
+                return;
+            }
+        }
+    }
+}
+

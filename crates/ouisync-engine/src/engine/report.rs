@@ -1,0 +1,234 @@
+//! What the engine tells of its folders: status, waiting for rest, checking.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ouisync_model::id::FolderId;
+
+use super::{CheckProgress, Engine, blocking};
+use crate::{
+    access::{JoinState, Snapshot},
+    error::EngineError,
+    folder::RunningFolder,
+    status::{FolderState, FolderStatus, PeerStatus, Problem, Role, VerifyOutcome},
+};
+
+impl Engine {
+    /// A folder's condition.
+    pub async fn status(&self, folder: FolderId) -> Result<FolderStatus, EngineError> {
+        let running = self.folder(&folder)?;
+        let engine = self.clone();
+        blocking(move || Ok(engine.status_of(&running))).await
+    }
+
+    fn status_of(&self, running: &RunningFolder) -> FolderStatus {
+        let shared = &running.shared;
+        let summary = self.summary(running);
+        let snapshot = shared.snapshot();
+        let totals = shared.readable().map(|readable| readable.index.totals()).unwrap_or_default();
+        let problems = problems(running, &snapshot);
+        let (upload_rate, download_rate) = shared.rates();
+        let names = shared.names();
+        let mut peers: Vec<PeerStatus> = Vec::new();
+        for row in &snapshot.peers {
+            let role = row.member.and_then(|member| {
+                snapshot.members.iter().find(|(known, _)| *known == member).map(|(_, role)| *role)
+            });
+            peers.push(PeerStatus {
+                member: row.member,
+                name: row.member.and_then(|member| names.get(&member).cloned()),
+                role,
+                connected: true,
+                missing_bytes: row.missing_bytes,
+            });
+        }
+        for (member, role) in &snapshot.members {
+            let connected = peers.iter().any(|peer| peer.member == Some(*member));
+            if !connected && Some(*member) != snapshot.own_member {
+                peers.push(PeerStatus {
+                    member: Some(*member),
+                    name: names.get(member).cloned(),
+                    role: Some(*role),
+                    connected: false,
+                    missing_bytes: 0,
+                });
+            }
+        }
+        FolderStatus {
+            folder: summary.folder,
+            name: summary.name,
+            role: summary.role,
+            state: state(running, &snapshot, summary.role),
+            files: totals.files,
+            bytes: totals.bytes,
+            missing_bytes: snapshot.missing_bytes,
+            stored_bytes: snapshot.stored_bytes,
+            conflicts: shared.conflicts(),
+            problems,
+            peers,
+            download_rate,
+            upload_rate,
+        }
+    }
+
+    /// Waits until this device has recorded its view, has all that its connected peers announce, has applied it, and at
+    /// least one connected peer has all of its own.
+    pub async fn wait(&self, folder: FolderId, timeout: Option<Duration>) -> Result<(), EngineError> {
+        let running = self.folder(&folder)?;
+        let mut changed = running.shared.subscribe();
+        running.shared.rescan();
+        let rest = async {
+            loop {
+                changed.borrow_and_update();
+                if lacking(&running).is_none() {
+                    return Ok(());
+                }
+                tokio::select! {
+                    changed = changed.changed() => changed.map_err(|_| EngineError::Stopping)?,
+                    // A view clears its marks without telling.
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                    () = self.inner.stopping.cancelled() => return Err(EngineError::Stopping),
+                }
+            }
+        };
+        match timeout {
+            None => rest.await,
+            Some(limit) => match tokio::time::timeout(limit, rest).await {
+                Ok(result) => result,
+                Err(_) => {
+                    let why = lacking(&running).unwrap_or("it has only just finished");
+                    Err(EngineError::TimedOut(limit, why.to_owned()))
+                }
+            },
+        }
+    }
+
+    /// Checks a folder's store; blocking work runs elsewhere.
+    pub async fn verify(
+        &self,
+        folder: FolderId,
+        mut progress: Box<dyn CheckProgress>,
+    ) -> Result<VerifyOutcome, EngineError> {
+        let running = self.folder(&folder)?;
+        let store = running.store.clone();
+        blocking(move || {
+            let cancel = AtomicBool::new(false);
+            let report = store.verify(
+                |at| {
+                    if !progress.progress(at.bytes, at.total_bytes) {
+                        cancel.store(true, Ordering::Relaxed);
+                    }
+                },
+                &cancel,
+            )?;
+            Ok(VerifyOutcome {
+                ok: report.problems.is_empty(),
+                packs: report.packs,
+                bytes: report.bytes,
+                problems: report.problems.iter().map(ToString::to_string).collect(),
+            })
+        })
+        .await
+    }
+
+    /// Sets damaged packs aside so that they are fetched again, and rebuilds the index.
+    pub async fn repair(&self, folder: FolderId) -> Result<VerifyOutcome, EngineError> {
+        let running = self.folder(&folder)?;
+        let store = running.store.clone();
+        let lost = blocking(move || Ok(store.repair()?)).await?;
+        running
+            .run(move |folder| {
+                folder.packs_lost(&lost);
+                folder.rebuild_readable()
+            })
+            .await?;
+        struct Silent;
+        impl CheckProgress for Silent {
+            fn progress(&mut self, _done: u64, _total: u64) -> bool {
+                true
+            }
+        }
+        self.verify(folder, Box::new(Silent)).await
+    }
+}
+
+/// What `wait` still waits for.
+fn lacking(running: &Arc<RunningFolder>) -> Option<&'static str> {
+    let shared = &running.shared;
+    let snapshot = shared.snapshot();
+    if *shared.join_state().borrow() != JoinState::Joined {
+        return Some("no member that can let this device in was reached yet");
+    }
+    if snapshot.removed {
+        return Some("this device was removed from the folder");
+    }
+    if snapshot.paused {
+        return Some("the folder is paused");
+    }
+    if !shared.is_view_settled() {
+        return Some("changes are still being recorded or applied");
+    }
+    if snapshot.peers.is_empty() {
+        return Some("no other member is connected");
+    }
+    if !snapshot.we_have_all {
+        return Some("something that peers announced is still missing here");
+    }
+    if !snapshot.peers.iter().any(|peer| peer.has_all) {
+        return Some("no connected peer has everything of this device yet");
+    }
+    None
+}
+
+fn state(running: &RunningFolder, snapshot: &Snapshot, role: Role) -> FolderState {
+    let shared = &running.shared;
+    if snapshot.removed || shared.trouble().is_some() {
+        return FolderState::Error;
+    }
+    if snapshot.paused {
+        return FolderState::Paused;
+    }
+    if snapshot.locked {
+        return FolderState::Locked;
+    }
+    let settled = shared.is_view_settled();
+    let alone = snapshot.members.len() <= 1 && role != Role::Safe;
+    if settled && snapshot.missing_bytes == 0 && (alone || snapshot.delivered) {
+        return FolderState::Synced;
+    }
+    if snapshot.peers.is_empty() && settled {
+        return FolderState::Waiting;
+    }
+    FolderState::Syncing
+}
+
+fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
+    let shared = &running.shared;
+    let mut problems = shared.view_status().problems;
+    let mut add = |message: String| problems.push(Problem { path: None, message });
+    if let Some(trouble) = shared.trouble() {
+        add(trouble);
+    }
+    if snapshot.removed {
+        add("this device was removed from the folder: its files stay, and nothing is sent or received any more".to_owned());
+    }
+    if let JoinState::Refused(reason) = &*shared.join_state().borrow() {
+        add(format!("the invitation can't be used: {reason}"));
+    }
+    if snapshot.quarantined > 0 {
+        add(format!(
+            "{} commits that a removed member made meanwhile are kept aside and not merged",
+            snapshot.quarantined
+        ));
+    }
+    for member in &snapshot.forked {
+        let name = shared.names().get(member).cloned().unwrap_or_else(|| member.to_string());
+        add(format!("the key of '{name}' signed two versions of history (a restored backup or a copied device); both are kept"));
+    }
+    problems
+}

@@ -1,0 +1,367 @@
+//! One running folder: the thread that owns its mutable state, and what others see of it.
+//!
+//! Everything that changes a folder happens on its thread, in the order in which commands arrive. Readers (views, status) use
+//! published snapshots and the store's and index's own read access.
+
+mod commits;
+mod exchange;
+mod members;
+mod upkeep;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use ouisync_crypto::{
+    identity::MemberIdentity,
+    invitation::InvitationSecret,
+    keys::FolderKeys,
+    proof::{Exporter, Side},
+    roster::Roster,
+};
+use ouisync_model::id::{DeviceId, FolderId, MemberId};
+use ouisync_store::store::Store;
+use ouisync_sync::{
+    folder::{FolderSync, Limits, PeerKey},
+    handshake::{Credential, CredentialKind},
+};
+use tokio::sync::mpsc;
+use tracing::error;
+
+use crate::{
+    access::Shared,
+    command::{Command, FolderSender},
+    connection::PeerLink,
+    error::EngineError,
+    facts::Facts,
+    flush::Flusher,
+    keys::Keys,
+    network::Network,
+    readable::Readable,
+    status::Role,
+};
+
+/// A folder's state; lives on its thread.
+pub(crate) struct Folder {
+    pub(crate) id: FolderId,
+    pub(crate) store: Arc<Store>,
+    pub(crate) sync: FolderSync<Facts>,
+    pub(crate) keys: FolderKeys,
+    /// Signs as the member; none while locked.
+    pub(crate) identity: Option<MemberIdentity>,
+    /// The invitation while the folder hasn't let this device in.
+    pub(crate) joining: Option<InvitationSecret>,
+    /// The tree, while it can be read.
+    pub(crate) readable: Option<Arc<Readable>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) key_store: Arc<Keys>,
+    pub(crate) network: Network,
+    pub(crate) sender: FolderSender,
+    pub(crate) paused: bool,
+    peers: HashMap<PeerKey, Peer>,
+    flusher: Flusher,
+    started: Instant,
+    /// Commits whose roster entries haven't come: tried again when the roster grows.
+    waiting_commits: VecDeque<commits::Waiting>,
+    upkeep: upkeep::Upkeep,
+    /// Number of quarantined commits.
+    quarantined: u64,
+    rates: Rates,
+}
+
+struct Peer {
+    device: DeviceId,
+    exporter: Exporter,
+    side: Side,
+    link: PeerLink,
+    member: Option<MemberId>,
+}
+
+/// Bytes moved at the last look.
+#[derive(Default)]
+struct Rates {
+    at: Option<Instant>,
+    sent: u64,
+    received: u64,
+}
+
+/// How to reach a running folder.
+pub(crate) struct RunningFolder {
+    pub(crate) sender: FolderSender,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) store: Arc<Store>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a folder starts with.
+pub(crate) struct Start {
+    pub(crate) id: FolderId,
+    pub(crate) store: Arc<Store>,
+    pub(crate) roster: Roster,
+    pub(crate) keys: FolderKeys,
+    pub(crate) identity: Option<MemberIdentity>,
+    pub(crate) joining: Option<InvitationSecret>,
+    pub(crate) key_store: Arc<Keys>,
+    pub(crate) network: Network,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) paused: bool,
+}
+
+impl RunningFolder {
+    /// Starts a folder's thread and lets peers find it.
+    pub(crate) fn start(start: Start) -> Result<Self, EngineError> {
+        let fail = |source| EngineError::Io { path: "folder thread".into(), source };
+        let (sender, commands) = FolderSender::new(start.id);
+        let flusher = Flusher::start(start.store.clone(), sender.clone()).map_err(fail)?;
+        let (shared, network, store) = (start.shared.clone(), start.network.clone(), start.store.clone());
+        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+        let own_sender = sender.clone();
+        let thread = std::thread::Builder::new()
+            .name("folder".to_owned())
+            .spawn(move || {
+                let mut folder = Folder::new(start, own_sender, flusher);
+                let opened = folder.open_readable();
+                let opened = opened.and_then(|()| folder.roster_grew(false));
+                folder.publish();
+                let failed = opened.is_err();
+                let _ = ready.send(opened);
+                if !failed {
+                    folder.run(commands);
+                }
+            })
+            .map_err(fail)?;
+        is_ready.recv().map_err(|_| EngineError::Stopping)??;
+        network.add_folder(sender.clone());
+        Ok(Self { sender, shared, store, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Runs `job` on the folder's thread and waits for its answer.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Folder) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let job = Box::new(move |folder: &mut Folder| {
+            let _ = reply.send(job(folder));
+        });
+        if !self.sender.send(Command::Run(job)) {
+            return Err(EngineError::Stopping);
+        }
+        answer.await.map_err(|_| EngineError::Stopping)?
+    }
+
+    /// Ends the thread, making everything durable; blocks.
+    pub(crate) fn stop(&self) {
+        self.sender.send(Command::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for RunningFolder {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Folder {
+    fn new(start: Start, sender: FolderSender, flusher: Flusher) -> Self {
+        let Start { id, store, roster, keys, identity, joining, key_store, network, shared, paused } = start;
+        let facts = Facts { store: store.clone(), roster, failed: false.into() };
+        let mut sync = FolderSync::new(facts, Limits::default(), Duration::ZERO);
+        if paused {
+            sync.pause();
+        }
+        Self {
+            id,
+            store,
+            sync,
+            keys,
+            identity,
+            joining,
+            readable: None,
+            shared,
+            key_store,
+            network,
+            sender,
+            paused,
+            peers: HashMap::new(),
+            flusher,
+            started: Instant::now(),
+            waiting_commits: VecDeque::new(),
+            upkeep: upkeep::Upkeep::default(),
+            quarantined: 0,
+            rates: Rates::default(),
+        }
+    }
+
+    fn run(&mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        while let Some(command) = commands.blocking_recv() {
+            let mut next = Some(command);
+            // Whatever waits is handled before the outputs are drained, but in bounds.
+            for _ in 0..64 {
+                let Some(command) = next.take() else { break };
+                if matches!(command, Command::Stop) {
+                    self.close();
+                    return;
+                }
+                self.handle(command);
+                next = commands.try_recv().ok();
+            }
+            if let Some(command) = next {
+                if matches!(command, Command::Stop) {
+                    self.close();
+                    return;
+                }
+                self.handle(command);
+            }
+            self.drain();
+            self.publish();
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::PeerConnected(new) => self.peer_connected(*new),
+            Command::PeerDisconnected(peer) => {
+                self.peers.remove(&peer);
+                self.sync.peer_disconnected(peer);
+            }
+            Command::Message(peer, message) => self.sync.message(peer, message),
+            Command::Bulk { peer, pack, first, data, permit } => {
+                self.sync.bulk_received(peer, pack, first, data);
+                // What the frames lead to happens before more are let in.
+                self.drain();
+                drop(permit);
+            }
+            Command::Sent(peer, bytes) => self.sync.sent(peer, bytes),
+            Command::Served(peer, count) => self.sync.served(peer, count),
+            Command::ServeFailed { peer, pack, first, count } => {
+                self.sync.serve_failed(peer, pack, first, count);
+            }
+            Command::Flushed(flushed) => self.flushed(flushed),
+            Command::Tick => self.tick(),
+            Command::Run(job) => job(self),
+            Command::Stop => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        self.sync.tick(self.started.elapsed());
+        if self.sync.facts().failed.get() {
+            self.shared.fail("the catalogue can't be read; run 'ouisync verify'");
+        }
+        self.do_upkeep();
+        self.measure_rates();
+    }
+
+    fn measure_rates(&mut self) {
+        let meter = self.network.meter();
+        let sent = meter.sent.load(std::sync::atomic::Ordering::Relaxed);
+        let received = meter.received.load(std::sync::atomic::Ordering::Relaxed);
+        let now = Instant::now();
+        if let Some(at) = self.rates.at {
+            let millis = now.duration_since(at).as_millis().max(1);
+            let rate = |now: u64, then: u64| {
+                u64::try_from(u128::from(now.saturating_sub(then)) * 1000 / millis).unwrap_or(u64::MAX)
+            };
+            let rates = (rate(sent, self.rates.sent), rate(received, self.rates.received));
+            self.shared.set_rates(rates.0, rates.1);
+        }
+        self.rates = Rates { at: Some(now), sent, received };
+    }
+
+    fn close(&mut self) {
+        self.network.remove_folder(&self.id);
+        self.shared.close_view();
+        if let Err(error) = self.store.sync_packs() {
+            error!(%error, "can't make the last received packs durable");
+        }
+        self.readable = None;
+    }
+
+    /// Roster of the folder.
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.sync.facts().roster
+    }
+
+    /// This device's role, once it is a member.
+    pub(crate) fn role(&self) -> Option<Role> {
+        let identity = self.identity.as_ref()?;
+        self.roster().state().role(&identity.member()).map(Role::from)
+    }
+
+    /// What proves to peers that this device has the folder.
+    fn publish_credentials(&self) {
+        let current = self.roster().state().current_epoch().map(|epoch| epoch.epoch);
+        let mut credentials: Vec<_> = self
+            .keys
+            .epochs()
+            .map(|(epoch, keys)| Credential {
+                folder: self.id,
+                kind: CredentialKind::Epoch {
+                    generation: keys.generation,
+                    epoch: *epoch,
+                    current: Some(*epoch) == current,
+                },
+                key: keys.secret.store_secret().peer_auth_key(),
+            })
+            .collect();
+        let now = unix_seconds();
+        let open = self.roster().state().open_invitations();
+        let open = open.filter(|invitation| invitation.expires.is_none_or(|expires| now < expires));
+        let mut invitations: Vec<_> = open.map(|invitation| invitation.invitation).collect();
+        if let Some(secret) = &self.joining
+            && credentials.is_empty()
+        {
+            invitations.push(secret.invitation());
+        }
+        invitations.sort_unstable();
+        invitations.dedup();
+        // Who was removed proves nothing.
+        if self.is_removed() {
+            credentials.clear();
+            invitations.clear();
+        }
+        credentials.extend(invitations.into_iter().map(|invitation| Credential {
+            folder: self.id,
+            kind: CredentialKind::Invitation(invitation),
+            key: ouisync_crypto::keys::PeerAuthKey::of_invitation(&invitation),
+        }));
+        self.sender.set_credentials(credentials);
+        self.network.credentials_changed();
+    }
+
+    /// This device was removed from the folder.
+    pub(crate) fn is_removed(&self) -> bool {
+        let member = self.identity.as_ref().map(MemberIdentity::member);
+        member.is_some_and(|member| self.roster().state().is_removed(&member))
+    }
+
+    /// Members' names, for conflict names and lists; those that can't be read here are left out.
+    pub(crate) fn names(&self) -> BTreeMap<MemberId, String> {
+        let roster = self.roster();
+        let members = roster.state().members();
+        let ids = members.flat_map(|member| {
+            let retired = member.retired.iter().copied().map(move |retired| (retired, member.member));
+            std::iter::once((member.member, member.member)).chain(retired)
+        });
+        ids.filter_map(|(id, present)| {
+            let name = roster.member_name(&id, &self.keys);
+            let name = name.or_else(|| roster.member_name(&present, &self.keys));
+            name.map(|name| (id, name))
+        })
+        .collect()
+    }
+}
+
+/// Wall time in seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,411 @@
+//! Commits of a folder: checking those of others, making own ones.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use ouisync_crypto::{
+    commit::{Commit, CommitDraft, CommitError, Dot, PackAdd},
+    roster::{Standing, statement::LastCommit},
+};
+use ouisync_model::{
+    id::{CommitId, Lamport, PackId, Sequence, Timestamp},
+    operation::{CommitBody, Operation, PackSize, PackTable},
+};
+use ouisync_store::{catalogue::Disposition, index::batch::IndexBatch};
+use ouisync_sync::{facts::CommitFacts, folder::PeerKey};
+use tracing::{error, info, warn};
+
+use super::{Folder, unix_seconds};
+use crate::{
+    access::ingest_keys,
+    error::EngineError,
+    readable::Readable,
+    status::{EngineEvent, Role},
+};
+
+/// Most operations of one commit.
+const MAX_OPERATIONS: usize = 8192;
+/// Most packs that one commit adds.
+const MAX_PACKS: usize = 1024;
+/// Rough limit of the encoded body of one commit before compression, in bytes.
+const MAX_BODY: usize = 2 << 20;
+
+/// A batch of commits that names roster entries that haven't come.
+pub(super) struct Waiting {
+    peer: PeerKey,
+    commits: Vec<Bytes>,
+}
+
+/// What becomes of a commit of somebody else.
+enum Judgement {
+    Known,
+    New(Commit, Disposition),
+    RosterMissing,
+}
+
+impl Folder {
+    /// Checks commits of a peer and keeps the valid ones.
+    pub(super) fn add_commits(&mut self, peer: PeerKey, commits: Vec<Bytes>) {
+        let mut accepted = Vec::new();
+        for (position, bytes) in commits.iter().enumerate() {
+            match self.judge(bytes) {
+                Ok(Judgement::Known) => {}
+                Ok(Judgement::New(commit, disposition)) => {
+                    self.notice_own(&commit);
+                    match self.store.put_commits(std::slice::from_ref(&commit), disposition, false) {
+                        Ok(_) => accepted.extend(facts_of(&commit, disposition)),
+                        Err(error) => {
+                            error!(folder = %self.id, %error, "can't store a commit");
+                            self.shared.fail(&error.to_string());
+                            return self.sync.commits_refused(peer, &accepted, "not stored here".to_owned());
+                        }
+                    }
+                }
+                Ok(Judgement::RosterMissing) => {
+                    // The roster comes before commits, so this is rare: wait for it.
+                    self.settle_received();
+                    let commits = commits[position..].to_vec();
+                    self.waiting_commits.push_back(Waiting { peer, commits });
+                    return;
+                }
+                Err(reason) => {
+                    self.settle_received();
+                    return self.sync.commits_refused(peer, &accepted, reason);
+                }
+            }
+        }
+        self.settle_received();
+        self.sync.commits_accepted(peer, &accepted);
+    }
+
+    /// Tries commits again whose roster entries were missing.
+    pub(super) fn retry_waiting_commits(&mut self) {
+        for Waiting { peer, commits } in std::mem::take(&mut self.waiting_commits) {
+            self.add_commits(peer, commits);
+        }
+    }
+
+    /// What received commits lead to: durability and the tree.
+    fn settle_received(&mut self) {
+        // An empty batch makes the earlier ones durable: peers count on what is accepted.
+        if let Err(error) = self.store.put_commits(&[], Disposition::Accepted, true) {
+            error!(folder = %self.id, %error, "can't make commits durable");
+            self.shared.fail(&error.to_string());
+        }
+        self.apply_arrived();
+    }
+
+    /// Brings the tree up to date with the store.
+    pub(super) fn apply_arrived(&mut self) {
+        let Some(readable) = self.readable.clone() else { return };
+        match readable.replay() {
+            Ok(applied) if applied.tree_changed => self.shared.tree_changed(),
+            Ok(_) => {}
+            Err(error) => {
+                error!(folder = %self.id, %error, "can't apply commits");
+                self.shared.fail(&error.to_string());
+            }
+        }
+    }
+
+    fn judge(&mut self, bytes: &Bytes) -> Result<Judgement, String> {
+        let text = |error: &dyn std::error::Error| error.to_string();
+        let commit = Commit::verified(bytes.to_vec()).map_err(|error| text(&error))?;
+        if self.store.contains(commit.id()).map_err(|error| text(&error))? {
+            return Ok(Judgement::Known);
+        }
+        let standing = self.roster().standing(commit.header(), |last| self.is_covered(&commit, last));
+        let disposition = match standing {
+            Standing::Accepted => Disposition::Accepted,
+            Standing::Quarantined => Disposition::Quarantined,
+            Standing::Refused(reason) => return Err(reason.to_string()),
+            Standing::Unknown { .. } => return Ok(Judgement::RosterMissing),
+        };
+        self.check_order(&commit).map_err(|error| error.to_string())?;
+        Ok(Judgement::New(commit, disposition))
+    }
+
+    /// The numbers of the commit follow from those of its parents and its author's last ones.
+    fn check_order(&self, commit: &Commit) -> Result<(), CommitError> {
+        let header = commit.header();
+        let mut greatest = None;
+        for parent in &header.parents {
+            match self.store.lamport(*parent).ok().flatten() {
+                Some(lamport) => greatest = greatest.max(Some(lamport)),
+                None => {
+                    return Err(CommitError::Lamport {
+                        commit: commit.id(),
+                        found: header.lamport,
+                        expected: Lamport(0),
+                    });
+                }
+            }
+        }
+        // The store checks that the author's commit before is an ancestor.
+        let previous = Sequence(header.sequence.0.saturating_sub(1));
+        commit.check_order(greatest, (previous.0 > 0).then_some(previous))
+    }
+
+    /// The commit is one of the given ones or an ancestor of one: a chain of one author, so numbers tell unless it forked.
+    fn is_covered(&self, commit: &Commit, last: &[LastCommit]) -> bool {
+        let header = commit.header();
+        last.iter().any(|last| {
+            last.author == header.author
+                && (last.commit == commit.id()
+                    || (header.sequence < last.sequence && self.precedes(commit.id(), header.sequence, last)))
+        })
+    }
+
+    fn precedes(&self, commit: CommitId, sequence: Sequence, last: &LastCommit) -> bool {
+        if self.store.chain(last.author).len() <= 1 {
+            return true;
+        }
+        // After a fork: walk back from the named commit.
+        let mut at = Some(last.commit);
+        while let Some(id) = at {
+            if id == commit {
+                return true;
+            }
+            at = match self.store.commit_meta(id) {
+                Ok(Some(meta)) if meta.sequence > sequence => meta.follows,
+                _ => None,
+            };
+        }
+        false
+    }
+
+    /// A removal may have come after commits that it doesn't cover, or its undoing.
+    pub(super) fn judge_commits_again(&mut self) -> Result<(), EngineError> {
+        let cut: Vec<_> = {
+            let state = self.roster().state();
+            let authors: BTreeSet<_> = self.store.chains().iter().map(|chain| chain.author).collect();
+            authors.into_iter().filter(|author| state.last_commits(author).is_some()).collect()
+        };
+        let mut suspects: Vec<CommitId> = self.store.quarantined()?;
+        for author in cut {
+            let commits = self.store.commits_of(author, Sequence(1), usize::MAX)?;
+            suspects.extend(commits.into_iter().map(|(_, id)| id));
+        }
+        let (mut accept, mut quarantine) = (Vec::new(), Vec::new());
+        for id in suspects {
+            let (Some(commit), Some(meta)) = (self.store.commit(id)?, self.store.commit_meta(id)?) else {
+                continue;
+            };
+            let standing = self.roster().standing(commit.header(), |last| self.is_covered(&commit, last));
+            match (standing, meta.disposition) {
+                (Standing::Accepted, Disposition::Quarantined) => accept.push(id),
+                (Standing::Quarantined, Disposition::Accepted) => quarantine.push(id),
+                _ => {}
+            }
+        }
+        if !accept.is_empty() {
+            self.store.set_disposition(&accept, Disposition::Accepted)?;
+        }
+        if !quarantine.is_empty() {
+            warn!(folder = %self.id, commits = quarantine.len(), "quarantined what a removed member did meanwhile");
+            self.store.set_disposition(&quarantine, Disposition::Quarantined)?;
+            self.rebuild_readable()?;
+        }
+        self.quarantined = self.store.quarantined()?.len() as u64;
+        self.apply_arrived();
+        Ok(())
+    }
+
+    /// Opens the tree if the folder can be read.
+    pub(crate) fn open_readable(&mut self) -> Result<(), EngineError> {
+        if self.readable.is_some() {
+            if let Some(readable) = &self.readable {
+                readable.set_keys(&self.keys);
+            }
+            self.shared.set_ingest_keys(ingest_keys(self));
+            return Ok(());
+        }
+        if self.keys.content_keys().is_none() || self.identity.is_none() {
+            return Ok(());
+        }
+        let directory = self.shared.directory();
+        let readable = Readable::open(directory, self.store_handle(), &self.keys, self.names())?;
+        let readable = Arc::new(readable);
+        self.shared.set_readable(Some(readable.clone()));
+        self.readable = Some(readable);
+        self.shared.set_ingest_keys(ingest_keys(self));
+        Ok(())
+    }
+
+    /// Makes the tree anew from the store's commits; views must be attached again.
+    pub(crate) fn rebuild_readable(&mut self) -> Result<(), EngineError> {
+        if self.readable.take().is_none() {
+            return Ok(());
+        }
+        info!(folder = %self.id, "making the index anew");
+        self.shared.close_view();
+        self.shared.set_readable(None);
+        self.open_readable()?;
+        self.shared.event(EngineEvent::ViewClosed(self.id));
+        Ok(())
+    }
+
+    /// Makes own commits of operations and pack tables, as many as needed, durably, and announces them. `records` goes into
+    /// the index together with the last one.
+    pub(crate) fn commit(
+        &mut self,
+        operations: Vec<Operation>,
+        packs: Vec<(PackTable, PackSize)>,
+        released: Vec<Dot>,
+        records: impl FnOnce(&mut IndexBatch) -> Result<(), EngineError>,
+    ) -> Result<Option<CommitId>, EngineError> {
+        if self.is_removed() {
+            return Err(EngineError::Removed);
+        }
+        let identity = self.identity.clone().ok_or(EngineError::Locked)?;
+        match self.role() {
+            Some(Role::Owner | Role::Writer) => {}
+            Some(role) => return Err(EngineError::Forbidden { role: role.as_str(), action: "change it" }),
+            None => return Err(EngineError::Invitation("this device has not been let in yet".to_owned())),
+        }
+        let readable = self.readable.clone().ok_or(EngineError::Locked)?;
+        let mut made = Vec::new();
+        for part in parts(operations, packs, released) {
+            let commit = self.make_commit(&identity, part)?;
+            made.push(commit);
+        }
+        let applied = readable.apply_own(&made, records)?;
+        let facts: Vec<_> =
+            made.iter().flat_map(|(commit, _)| facts_of(commit, Disposition::Accepted)).collect();
+        self.announce(&facts);
+        let released: Vec<PackId> = made
+            .iter()
+            .flat_map(|(commit, _)| commit.header().released.iter().map(|dot| dot.pack))
+            .collect();
+        self.sync.packs_released(&released);
+        if applied.tree_changed {
+            self.shared.tree_changed();
+        }
+        Ok(made.last().map(|(commit, _)| commit.id()))
+    }
+
+    fn make_commit(
+        &mut self,
+        identity: &ouisync_crypto::identity::MemberIdentity,
+        part: Part,
+    ) -> Result<(Commit, CommitBody), EngineError> {
+        let Part { operations, packs, released } = part;
+        let now = now();
+        let parents = self.store.heads();
+        let mut lamport = Lamport(0);
+        for parent in &parents {
+            lamport = lamport.max(self.store.lamport(*parent)?.unwrap_or_default());
+        }
+        let member = identity.member();
+        let previous = self.store.chain(member).iter().map(|chain| chain.sequence).max().unwrap_or_default();
+        let added: Vec<_> =
+            packs.iter().map(|(table, size)| PackAdd { pack: table.pack, size: *size }).collect();
+        let epoch = self.roster().state().current_epoch().ok_or(EngineError::Locked)?.epoch;
+        let secret = self.keys.read_secret(&epoch).ok_or(EngineError::Locked)?;
+        let body = CommitBody {
+            time: now,
+            operations,
+            tables: packs.into_iter().map(|(table, _)| table).collect(),
+        };
+        let draft = CommitDraft {
+            folder: self.id,
+            sequence: Sequence(previous.0 + 1),
+            lamport: Lamport(lamport.0 + 1),
+            parents,
+            roster: self.roster().heads(),
+            epoch,
+            time_hours: u32::try_from(unix_seconds() / 3600).unwrap_or(u32::MAX),
+            live: self.store.live_after(&added, &released)?,
+            added,
+            released,
+        };
+        let commit = Commit::create(draft, &body, secret, identity, &mut rand::rng())
+            .map_err(|error| EngineError::internal(error.to_string()))?;
+        self.store.put_commits(std::slice::from_ref(&commit), Disposition::Accepted, true)?;
+        Ok((commit, body))
+    }
+}
+
+struct Part {
+    operations: Vec<Operation>,
+    packs: Vec<(PackTable, PackSize)>,
+    released: Vec<Dot>,
+}
+
+/// Cuts what is to be committed so that every part fits one commit; packs come before the operations that need them.
+fn parts(operations: Vec<Operation>, packs: Vec<(PackTable, PackSize)>, released: Vec<Dot>) -> Vec<Part> {
+    let mut parts = vec![Part { operations: Vec::new(), packs: Vec::new(), released: Vec::new() }];
+    let mut size = 0;
+    let mut room = |parts: &mut Vec<Part>, cost: usize, count: fn(&Part) -> usize, most: usize| {
+        let full = parts.last().is_none_or(|part| count(part) >= most || size + cost > MAX_BODY);
+        if full {
+            parts.push(Part { operations: Vec::new(), packs: Vec::new(), released: Vec::new() });
+            size = 0;
+        }
+        size += cost;
+    };
+    for (table, pack_size) in packs {
+        room(&mut parts, 40 + 45 * table.chunks.len(), |part| part.packs.len(), MAX_PACKS);
+        if let Some(part) = parts.last_mut() {
+            part.packs.push((table, pack_size));
+        }
+    }
+    for operation in operations {
+        room(&mut parts, cost_of(&operation), |part| part.operations.len(), MAX_OPERATIONS);
+        if let Some(part) = parts.last_mut() {
+            part.operations.push(operation);
+        }
+    }
+    for dot in released {
+        room(&mut parts, 0, |part| part.released.len(), ouisync_crypto::commit::MAX_RELEASED);
+        if let Some(part) = parts.last_mut() {
+            part.released.push(dot);
+        }
+    }
+    parts.retain(|part| !(part.operations.is_empty() && part.packs.is_empty() && part.released.is_empty()));
+    parts
+}
+
+/// About the encoded length of an operation in bytes.
+fn cost_of(operation: &Operation) -> usize {
+    use ouisync_model::operation::{FileData, Value};
+    match operation {
+        Operation::Place { name, .. } => 40 + name.as_bytes().len(),
+        Operation::SetMetadata { .. } => 32,
+        Operation::Write { value, replaces, .. } => {
+            let value = match value {
+                Value::Deleted | Value::Directory => 0,
+                Value::Symlink(target) => target.len(),
+                Value::File(content) => match &content.data {
+                    FileData::Inline(_, bytes) => 40 + bytes.len(),
+                    FileData::Chunks(chunks) | FileData::Indirect(chunks) => 37 * chunks.len(),
+                },
+            };
+            40 + value + 37 * replaces.len()
+        }
+    }
+}
+
+fn facts_of(commit: &Commit, disposition: Disposition) -> Option<CommitFacts> {
+    let header = commit.header();
+    // The packs of quarantined commits aren't live.
+    let added = match disposition {
+        Disposition::Accepted => header.added.iter().map(|add| (add.pack, add.size)).collect(),
+        Disposition::Quarantined => Vec::new(),
+    };
+    Some(CommitFacts {
+        id: commit.id(),
+        author: header.author,
+        sequence: header.sequence,
+        lamport: header.lamport,
+        added,
+    })
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanoseconds: since.subsec_nanos(),
+    }
+}

@@ -1,0 +1,228 @@
+//! Peers of a folder: what they send is checked here, and what the state machine wants done is done.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ouisync_crypto::{
+    frame_hash::FrameHashes,
+    proof::MemberProof,
+    roster::{Added, statement::RosterEntry},
+};
+use ouisync_model::{id::PackId, operation::PackSize};
+use ouisync_store::error::{ErrorKind, StoreError};
+use ouisync_sync::{
+    codec::Contact,
+    facts::{CommitFacts, FolderFacts},
+    folder::{Output, PeerKey},
+};
+use tracing::{debug, error, info, warn};
+
+use super::{Folder, Peer};
+use crate::{command::NewPeer, flush::Flushed, status::EngineEvent};
+
+impl Folder {
+    pub(super) fn peer_connected(&mut self, new: NewPeer) {
+        let NewPeer { peer, device, rights, exporter, side, link, .. } = new;
+        debug!(folder = %self.id, %device, ?rights, "peer connected");
+        let proof = self
+            .identity
+            .as_ref()
+            .filter(|identity| self.roster().state().role(&identity.member()).is_some())
+            .map(|identity| MemberProof::new(identity, &exporter, side, &self.id));
+        self.peers.insert(peer, Peer { device, exporter, side, link, member: None });
+        self.sync.tick(self.started.elapsed());
+        self.sync.peer_connected(peer, rights, proof);
+        self.tell_contacts(None);
+    }
+
+    /// Tells one peer, or all, where this device and the members that it is connected to can be reached.
+    fn tell_contacts(&mut self, peer: Option<PeerKey>) {
+        let as_contact = |(device, sockets): (_, Vec<std::net::SocketAddr>)| Contact {
+            device,
+            addresses: sockets.iter().map(ToString::to_string).collect(),
+        };
+        let own = (self.key_store.device().key().device(), self.network.addresses());
+        let known = self.network.contacts(&self.id);
+        let contacts: Vec<_> = std::iter::once(own)
+            .chain(known)
+            .filter(|(_, sockets)| !sockets.is_empty())
+            .map(as_contact)
+            .collect();
+        self.sync.send_contacts(peer, contacts);
+    }
+
+    /// Does everything that the state machine wants done.
+    pub(super) fn drain(&mut self) {
+        while let Some(output) = self.sync.poll_output() {
+            match output {
+                Output::Send { peer, message } => {
+                    if let Some(peer) = self.peers.get(&peer) {
+                        peer.link.send(message);
+                    }
+                }
+                Output::Serve { peer, pack, first, count } => {
+                    if let Some(peer) = self.peers.get(&peer) {
+                        peer.link.serve(self.store.clone(), pack, first, count);
+                    }
+                }
+                Output::AddRosterEntries { peer, entries } => self.add_roster_entries(peer, entries),
+                Output::AddCommits { peer, commits } => self.add_commits(peer, commits),
+                Output::ProveMember { peer, proof } => self.prove_member(peer, &proof),
+                Output::StoreHashes { pack, size, hashes } => {
+                    let begun = FrameHashes::verified(pack, size, hashes)
+                        .map_err(|_| StoreError::HashesWrong(pack))
+                        .and_then(|hashes| self.store.begin_pack(&hashes));
+                    if let Err(error) = begun {
+                        self.pack_failed(pack, &error);
+                    }
+                }
+                Output::WriteFrames { pack, first, data } => {
+                    let length = data.len() as u64;
+                    if let Err(error) = self.store.write_frames(pack, first, &data) {
+                        self.pack_failed(pack, &error);
+                    }
+                    self.sync.frames_written(length);
+                }
+                Output::FinishPack { pack } => match self.store.has_pack(pack) {
+                    Ok(true) => {
+                        self.sync.pack_stored(pack);
+                        self.shared.packs_arrived(pack);
+                        self.flusher.wake();
+                    }
+                    Ok(false) => self.sync.pack_lost(pack),
+                    Err(error) => self.pack_failed(pack, &error),
+                },
+                Output::Contacts { contacts, .. } => self.learn_contacts(contacts),
+                Output::Disconnect { peer, reason } => {
+                    if let Some(gone) = self.peers.remove(&peer) {
+                        let message = format!("dropped the peer {}: {reason}", gone.device);
+                        warn!(folder = %self.id, device = %gone.device, %reason, "dropping a peer");
+                        gone.link.close(&reason.to_string());
+                        self.shared.event(EngineEvent::Warning { folder: Some(self.id), message });
+                    }
+                }
+                Output::StatusChanged => {}
+            }
+        }
+        self.shared.flush_events();
+    }
+
+    fn pack_failed(&mut self, pack: PackId, error: &StoreError) {
+        if matches!(error, StoreError::UnknownPack(_)) {
+            // Released while it came in.
+            self.sync.packs_released(&[pack]);
+            return;
+        }
+        error!(folder = %self.id, %pack, %error, "can't store a pack");
+        if error.kind() == ErrorKind::Full {
+            self.shared.set_trouble(Some(format!(
+                "{error}; what is already stored is safe; free some space, then run 'ouisync resume'"
+            )));
+            self.sync.pause();
+        }
+        self.sync.pack_lost(pack);
+    }
+
+    pub(super) fn flushed(&mut self, flushed: Flushed) {
+        match flushed.0 {
+            Ok(packs) => self.sync.packs_durable(&packs),
+            Err(error) => {
+                error!(folder = %self.id, %error, "can't make packs durable");
+                self.shared.fail(&format!("{error}"));
+            }
+        }
+    }
+
+    fn add_roster_entries(&mut self, peer: PeerKey, entries: Vec<Bytes>) {
+        let mut refused = None;
+        let mut new = Vec::new();
+        for bytes in entries {
+            let added = RosterEntry::verified(bytes.to_vec())
+                .map_err(|error| error.to_string())
+                .and_then(|entry| {
+                    let added = self.sync.facts_mut().roster.add(entry);
+                    added.map_err(|error| error.to_string())
+                });
+            match added {
+                Ok(Added::New(ids)) => new.extend(ids),
+                Ok(Added::Known | Added::Pending { .. }) => {}
+                Err(reason) => {
+                    refused = Some(reason);
+                    break;
+                }
+            }
+        }
+        if !new.is_empty() {
+            info!(folder = %self.id, entries = new.len(), "the roster grew");
+            let roster = self.roster();
+            let bytes: Vec<_> =
+                new.iter().filter_map(|id| Some(roster.entry(id)?.as_bytes().to_vec())).collect();
+            let stored = self.store.put_roster_entries(&bytes).map_err(Into::into);
+            if let Err(error) = stored.and_then(|_| self.roster_grew(true)) {
+                error!(folder = %self.id, %error, "can't take in the roster");
+                self.shared.fail(&error.to_string());
+            }
+        }
+        match refused {
+            Some(reason) => self.sync.roster_refused(peer, reason),
+            None => self.sync.roster_changed(),
+        }
+    }
+
+    fn prove_member(&mut self, peer: PeerKey, proof: &MemberProof) {
+        let Some(known) = self.peers.get(&peer) else { return };
+        if proof.verify(&known.exporter, known.side.other(), &self.id).is_err() {
+            self.sync.member_refused(peer, "the proof's signature is wrong".to_owned());
+        } else if self.roster().state().role(&proof.member).is_none() {
+            self.sync.member_refused(peer, "not a member of the folder".to_owned());
+        } else {
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known.member = Some(proof.member);
+            }
+            self.sync.member_proven(peer, proof.member);
+        }
+    }
+
+    fn learn_contacts(&mut self, contacts: Vec<Contact>) {
+        for contact in contacts {
+            let sockets: Vec<_> =
+                contact.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+            self.network.learned(contact.device, Some(self.id), &sockets);
+        }
+    }
+
+    /// Announces own commits that are durable.
+    pub(super) fn announce(&mut self, commits: &[CommitFacts]) {
+        self.sync.commits_added(commits);
+        for (pack, _) in commits.iter().flat_map(|commit| &commit.added) {
+            // They were made durable before the commit.
+            if self.sync.facts().pack(pack).is_some() {
+                self.sync.packs_durable(&[*pack]);
+            }
+        }
+    }
+
+    /// Size of a pack that is live or held.
+    pub(super) fn pack_size(&self, pack: PackId) -> Option<PackSize> {
+        self.sync.facts().pack(&pack).map(|facts| facts.size)
+    }
+
+    /// Peers for the status: member if proven, device, figures of the exchange.
+    pub(super) fn peer_rows(&self) -> Vec<crate::access::PeerRow> {
+        let rows = self.peers.iter().filter_map(|(key, peer)| {
+            let status = self.sync.peer_status(*key)?;
+            Some(crate::access::PeerRow {
+                device: peer.device,
+                member: status.member.or(peer.member),
+                exchanged: status.exchanged,
+                missing_bytes: status.missing_bytes,
+                has_all: status.has_all,
+            })
+        });
+        rows.collect()
+    }
+
+    pub(super) fn store_handle(&self) -> Arc<ouisync_store::store::Store> {
+        self.store.clone()
+    }
+}

@@ -1,0 +1,331 @@
+//! Members of a folder: own changes of the roster, and what a grown roster means here.
+
+use std::collections::BTreeSet;
+
+use ouisync_crypto::{
+    identity::MemberIdentity,
+    invitation::{Contact, InvitationLink, InvitationSecret},
+    roster::{
+        build::NewInvitation as InvitationDraft, secrets::Holder, statement::LastCommit, statement::RosterEntry,
+    },
+    secret::EpochSecret,
+};
+use ouisync_model::id::{InvitationId, MemberId};
+use tracing::{info, warn};
+
+use super::{Folder, unix_seconds};
+use crate::{
+    engine::InvitationOptions,
+    error::EngineError,
+    keys::OpenRecord,
+    status::{EngineEvent, MemberInfo, NewInvitation, Role},
+};
+
+impl Folder {
+    /// Adds own entries to the roster, durably, and tells peers.
+    pub(super) fn publish_entries(&mut self, entries: Vec<RosterEntry>) -> Result<(), EngineError> {
+        let bytes: Vec<_> = entries.iter().map(|entry| entry.as_bytes().to_vec()).collect();
+        self.store.put_roster_entries(&bytes)?;
+        for entry in entries {
+            let added = self.sync.facts_mut().roster.add(entry);
+            added.map_err(|error| EngineError::internal(error.to_string()))?;
+        }
+        self.roster_grew(true)?;
+        self.sync.roster_changed();
+        Ok(())
+    }
+
+    /// Draws the consequences of new roster entries: secrets, joining, standing of commits, credentials.
+    pub(super) fn roster_grew(&mut self, judge_again: bool) -> Result<(), EngineError> {
+        self.unseal()?;
+        if self.joining.is_some() {
+            self.try_to_join()?;
+        }
+        self.publish_credentials();
+        if judge_again {
+            self.judge_commits_again()?;
+            self.retry_waiting_commits();
+            self.rotate_if_owed();
+        }
+        self.shared.set_names(self.names());
+        let removed: Vec<_> = {
+            let state = self.roster().state();
+            let gone = |member: &MemberId| state.is_removed(member);
+            let peers = self.peers.iter();
+            let gone = peers.filter(|(_, peer)| peer.member.as_ref().is_some_and(gone));
+            gone.map(|(key, _)| *key).collect()
+        };
+        for peer in removed {
+            self.sync.member_refused(peer, "removed from the folder".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Learns epoch secrets from the roster, and keeps them.
+    fn unseal(&mut self) -> Result<(), EngineError> {
+        let mut keys = self.keys.clone();
+        let mut holders = Vec::new();
+        if let Some(identity) = &self.identity {
+            holders.push(Holder::Member(identity));
+        }
+        if let Some(secret) = &self.joining {
+            holders.push(Holder::Invitation(secret));
+        }
+        let news = self.sync.facts().roster.unseal_epochs(&holders, &mut keys);
+        if news {
+            self.keys = keys;
+            self.save_keys()?;
+        }
+        // Also when only the current epoch changed.
+        self.open_readable()
+    }
+
+    /// Writes the known secrets to the key store.
+    pub(super) fn save_keys(&mut self) -> Result<(), EngineError> {
+        let blind: Vec<_> = self
+            .keys
+            .epochs()
+            .map(|(epoch, keys)| (*epoch, keys.generation, *keys.secret.store_secret().expose()))
+            .collect();
+        let record = self.key_store.blind(&self.id);
+        if let Some(mut record) = record {
+            record.epochs = blind;
+            self.key_store.put_blind(self.id, record)?;
+        }
+        if let Some(open) = self.key_store.open_record(&self.id) {
+            let epochs = self.keys.epochs();
+            let epochs = epochs.filter_map(|(epoch, keys)| match &keys.secret {
+                EpochSecret::Read(secret) => Some((*epoch, keys.generation, *secret.expose())),
+                EpochSecret::Store(_) => None,
+            });
+            let mut record: OpenRecord = open.clone();
+            record.epochs = epochs.collect();
+            self.key_store.put_open(record)?;
+        }
+        Ok(())
+    }
+
+    /// Enters the folder once its roster is here.
+    fn try_to_join(&mut self) -> Result<(), EngineError> {
+        let (Some(secret), Some(identity)) = (&self.joining, &self.identity) else { return Ok(()) };
+        let invitation = secret.invitation();
+        let state = self.roster().state();
+        if state.role(&identity.member()).is_some() {
+            return self.joined();
+        }
+        if state.members().next().is_none() {
+            // The roster hasn't come yet.
+            return Ok(());
+        }
+        let Some(open) = state.open_invitation(&invitation) else {
+            let known = self.roster().entries().any(|entry| {
+                matches!(&entry.statement().action,
+                    ouisync_crypto::roster::statement::RosterAction::Invite { invitation: id, .. } if *id == invitation)
+            });
+            let reason = if known {
+                "it was used up or revoked; ask for a new one"
+            } else {
+                // The peer that answered doesn't have it yet.
+                return Ok(());
+            };
+            self.shared.refuse_join(reason);
+            return Ok(());
+        };
+        if open.expires.is_some_and(|expires| unix_seconds() >= expires) {
+            self.shared.refuse_join("it has expired; ask for a new one");
+            return Ok(());
+        }
+        let name = self.key_store.device().name.clone();
+        let entry = self
+            .roster()
+            .join(identity, secret, &name)
+            .map_err(|error| EngineError::Invitation(error.to_string()))?;
+        info!(folder = %self.id, "joining");
+        let bytes = vec![entry.as_bytes().to_vec()];
+        self.store.put_roster_entries(&bytes)?;
+        let added = self.sync.facts_mut().roster.add(entry);
+        added.map_err(|error| EngineError::internal(error.to_string()))?;
+        self.sync.roster_changed();
+        self.unseal()?;
+        self.joined()
+    }
+
+    /// This device is a member: the invitation is no longer needed once an epoch's secret is known.
+    fn joined(&mut self) -> Result<(), EngineError> {
+        if self.keys.epochs().next().is_none() {
+            return Ok(());
+        }
+        self.joining = None;
+        if let Some(record) = self.key_store.blind(&self.id) {
+            let mut record = record.clone();
+            record.joining = None;
+            self.key_store.put_blind(self.id, record)?;
+        }
+        self.shared.joined();
+        self.shared.event(EngineEvent::FoldersChanged);
+        Ok(())
+    }
+
+    /// An owner's device begins a new epoch when somebody has left or epochs were begun concurrently.
+    fn rotate_if_owed(&mut self) {
+        if self.role() != Some(Role::Owner) || !self.roster().rotation_owed() {
+            return;
+        }
+        let Some(identity) = self.identity.clone() else { return };
+        match self.roster().rotate(&identity, &self.keys, &mut rand::rng()) {
+            Ok(entry) => {
+                if let Err(error) = self.publish_entries(vec![entry]) {
+                    warn!(folder = %self.id, %error, "can't begin a new epoch");
+                }
+            }
+            Err(error) => warn!(folder = %self.id, %error, "can't begin a new epoch"),
+        }
+    }
+
+    /// This device's identity as an owner.
+    fn owner(&self, action: &'static str) -> Result<MemberIdentity, EngineError> {
+        if self.is_removed() {
+            return Err(EngineError::Removed);
+        }
+        let identity = self.identity.clone().ok_or(EngineError::Locked)?;
+        match self.role() {
+            Some(Role::Owner) => Ok(identity),
+            Some(role) => Err(EngineError::Forbidden { role: role.as_str(), action }),
+            None => Err(EngineError::Invitation("this device has not been let in yet".to_owned())),
+        }
+    }
+
+    /// Makes an invitation and its link.
+    pub(crate) fn invite(&mut self, options: InvitationOptions) -> Result<NewInvitation, EngineError> {
+        let identity = self.owner("invite")?;
+        let mut rng = rand::rng();
+        let secret = InvitationSecret::generate(&mut rng);
+        let role = ouisync_crypto::roster::role::Role::from(options.role);
+        let expires = options.expires.map(|expires| unix_seconds().saturating_add(expires.as_secs()));
+        let draft = InvitationDraft { role, uses: options.uses, expires };
+        let entry = self
+            .roster()
+            .invite(&identity, &self.keys, &secret, draft, &mut rng)
+            .map_err(|error| EngineError::Invitation(error.to_string()))?;
+        self.publish_entries(vec![entry])?;
+        let own = Contact {
+            device: self.key_store.device().key().device(),
+            addresses: self.network.addresses(),
+        };
+        let known = self.network.contacts(&self.id).into_iter();
+        let known = known
+            .filter(|(_, sockets)| !sockets.is_empty())
+            .map(|(device, addresses)| Contact { device, addresses });
+        // A safe isn't told what the folder is called.
+        let name = match options.role {
+            Role::Safe => String::new(),
+            _ => self.shared.name(),
+        };
+        let contacts = std::iter::once(own).chain(known).collect();
+        let invitation = secret.invitation();
+        let link = InvitationLink { folder: self.id, role, secret, name, contacts }.encode();
+        Ok(NewInvitation { invitation, link })
+    }
+
+    /// Takes an invitation back.
+    pub(crate) fn revoke(&mut self, invitation: InvitationId) -> Result<(), EngineError> {
+        let identity = self.owner("revoke an invitation")?;
+        let entries = self
+            .roster()
+            .revoke(&identity, &self.keys, &invitation, &mut rand::rng())
+            .map_err(|error| EngineError::Invitation(error.to_string()))?;
+        self.publish_entries(entries)
+    }
+
+    /// Finds a member by id, beginning of its id, or name.
+    fn find_member(&self, text: &str) -> Result<MemberId, EngineError> {
+        let names = self.names();
+        let found: BTreeSet<_> = self
+            .roster()
+            .state()
+            .members()
+            .map(|member| member.member)
+            .filter(|member| {
+                names.get(member).is_some_and(|name| name == text)
+                    || (text.len() >= 4 && member.to_string().starts_with(&text.to_lowercase()))
+            })
+            .collect();
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (Some(member), None) => Ok(member),
+            (Some(_), Some(_)) => Err(EngineError::AmbiguousMember(text.to_owned())),
+            (None, _) => Err(EngineError::UnknownMember(text.to_owned())),
+        }
+    }
+
+    /// What this device has of a member's commits, its retired keys' included.
+    fn last_commits(&self, member: &MemberId) -> Vec<LastCommit> {
+        let retired = self.roster().state().member(member).map(|member| member.retired.clone());
+        let keys = retired.unwrap_or_default().into_iter().chain([*member]);
+        let chains = keys.flat_map(|author| self.store.chain(author));
+        let mut last: Vec<_> = chains
+            .map(|chain| LastCommit { author: chain.author, sequence: chain.sequence, commit: chain.head })
+            .collect();
+        last.sort_unstable();
+        last
+    }
+
+    /// Removes a member and begins a new epoch.
+    pub(crate) fn remove_member(&mut self, text: &str) -> Result<(), EngineError> {
+        let member = self.find_member(text)?;
+        let identity = self.owner("remove members")?;
+        self.keep_an_owner(&member, None)?;
+        let last = self.last_commits(&member);
+        let entries = self
+            .roster()
+            .remove(&identity, &self.keys, &member, last, &mut rand::rng())
+            .map_err(|error| EngineError::internal(error.to_string()))?;
+        self.publish_entries(entries)
+    }
+
+    /// Changes a member's role.
+    pub(crate) fn set_role(&mut self, text: &str, role: Role) -> Result<(), EngineError> {
+        let member = self.find_member(text)?;
+        let identity = self.owner("change roles")?;
+        self.keep_an_owner(&member, Some(role))?;
+        let last = self.last_commits(&member);
+        let entries = self
+            .roster()
+            .set_role(&identity, &self.keys, &member, role.into(), last, &mut rand::rng())
+            .map_err(|error| EngineError::internal(error.to_string()))?;
+        self.publish_entries(entries)
+    }
+
+    fn keep_an_owner(&self, member: &MemberId, role: Option<Role>) -> Result<(), EngineError> {
+        let state = self.roster().state();
+        let owner = |role: ouisync_crypto::roster::role::Role| role.manages();
+        let others = state.members().filter(|other| other.member != *member);
+        let others = others.filter(|other| owner(other.role)).count();
+        let was_owner = state.role(member).is_some_and(owner);
+        if was_owner && role != Some(Role::Owner) && others == 0 {
+            return Err(EngineError::LastOwner(*member));
+        }
+        Ok(())
+    }
+
+    /// The members, this device first, then by name.
+    pub(crate) fn members(&self) -> Vec<MemberInfo> {
+        let names = self.names();
+        let own = self.identity.as_ref().map(MemberIdentity::member);
+        let connected: BTreeSet<_> = self.peers.values().filter_map(|peer| peer.member).collect();
+        let members = self.roster().state().members();
+        let mut members: Vec<_> = members
+            .map(|member| MemberInfo {
+                member: member.member,
+                name: names.get(&member.member).cloned(),
+                role: member.role.into(),
+                this_device: Some(member.member) == own,
+                connected: connected.contains(&member.member),
+            })
+            .collect();
+        members.sort_by(|left, right| {
+            (!left.this_device, &left.name, left.member).cmp(&(!right.this_device, &right.name, right.member))
+        });
+        members
+    }
+}

@@ -1,0 +1,238 @@
+//! What a folder does from time to time: publishing its state, releasing and re-adding packs, collecting, and noticing that
+//! this device was restored from a backup.
+
+use std::time::{Duration, Instant};
+
+use ouisync_crypto::{commit::Commit, identity::MemberIdentity};
+use ouisync_model::{
+    id::PackId,
+    operation::{PackSize, PackTable},
+};
+use ouisync_store::{collect::CollectPolicy, store::packs::PackState};
+use ouisync_sync::facts::FolderFacts;
+use tracing::{info, warn};
+
+use super::{Folder, unix_seconds};
+use crate::{
+    access::Snapshot,
+    error::EngineError,
+    status::{EngineEvent, Role},
+};
+
+/// How often unreferenced packs are looked for.
+const RELEASE_PAUSE: Duration = Duration::from_secs(60);
+/// How often released packs are collected.
+const COLLECT_PAUSE: Duration = Duration::from_secs(3600);
+/// Safes keep released packs this long.
+const SAFE_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// When what was done last.
+#[derive(Default)]
+pub(super) struct Upkeep {
+    lists: Option<Instant>,
+    release: Option<Instant>,
+    collect: Option<Instant>,
+    /// Candidates of the last look: what stays one is released.
+    unreferenced: Vec<PackId>,
+    /// A commit of this device's own key came from a peer: the store is older than the device.
+    restored: bool,
+    /// Everything there is was acknowledged by a peer at this state.
+    delivered_at: Option<ouisync_crypto::commit::LiveDigest>,
+}
+
+fn due(last: &mut Option<Instant>, pause: Duration) -> bool {
+    let due = last.is_none_or(|last| last.elapsed() >= pause);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+impl Folder {
+    pub(super) fn do_upkeep(&mut self) {
+        let begun = self.started.elapsed() >= RELEASE_PAUSE;
+        if self.upkeep.restored {
+            self.upkeep.restored = false;
+            self.log("retire this device's key", Self::retire_key);
+        }
+        if due(&mut self.upkeep.lists, Duration::from_secs(5))
+            && let Some(readable) = self.readable.clone()
+        {
+            self.log("read chunk lists", |_| readable.supply_lists());
+        }
+        if begun && due(&mut self.upkeep.release, RELEASE_PAUSE) {
+            self.log("release packs", Self::settle_packs);
+        }
+        if begun && due(&mut self.upkeep.collect, COLLECT_PAUSE) {
+            self.log("collect packs", |folder| folder.collect());
+        }
+    }
+
+    fn log(&mut self, task: &str, action: impl FnOnce(&mut Self) -> Result<(), EngineError>) {
+        if let Err(error) = action(self) {
+            warn!(folder = %self.id, %error, "can't {task}");
+        }
+    }
+
+    /// Releases packs that the tree no longer uses, and adds those again that it uses and that are not live.
+    pub(crate) fn settle_packs(&mut self) -> Result<(), EngineError> {
+        let may_write = matches!(self.role(), Some(Role::Owner | Role::Writer));
+        let Some(readable) = self.readable.clone().filter(|_| may_write && !self.paused) else { return Ok(()) };
+        let candidates = readable.index.unreferenced_packs()?;
+        let mut released = Vec::new();
+        for pack in candidates.iter().filter(|pack| self.upkeep.unreferenced.contains(pack)) {
+            released.extend(self.store.dots_of(*pack)?);
+        }
+        self.upkeep.unreferenced = candidates;
+        let mut again: Vec<(PackTable, PackSize)> = Vec::new();
+        for usage in readable.index.pack_uses()?.iter().filter(|usage| usage.used_chunks > 0) {
+            let here = self.store.pack(usage.pack)?;
+            let Some(info) = here.filter(|info| matches!(info.state, PackState::Released { .. })) else { continue };
+            again.push((PackTable { pack: usage.pack, chunks: Vec::new() }, info.size));
+        }
+        if !released.is_empty() || !again.is_empty() {
+            info!(folder = %self.id, released = released.len(), added = again.len(), "settling packs");
+            self.commit(Vec::new(), again, released, |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<(), EngineError> {
+        let retention = if self.role() == Some(Role::Safe) { SAFE_RETENTION } else { Duration::ZERO };
+        let policy = CollectPolicy { retention, ..CollectPolicy::default() };
+        let collected = self.store.collect(unix_seconds(), &policy)?;
+        if collected.packs > 0 {
+            info!(folder = %self.id, packs = collected.packs, bytes = collected.bytes, "collected released packs");
+        }
+        Ok(())
+    }
+
+    /// Notes when a peer has commits of this device's own key that this device hasn't.
+    pub(super) fn notice_own(&mut self, commit: &Commit) {
+        let own = self.identity.as_ref().map(MemberIdentity::member);
+        self.upkeep.restored |= Some(commit.header().author) == own;
+    }
+
+    /// The store was restored from a backup: a number may already have been used for another commit. A new key goes on.
+    fn retire_key(&mut self) -> Result<(), EngineError> {
+        let Some(old) = self.identity.clone() else { return Ok(()) };
+        let new = MemberIdentity::generate(&mut rand::rng());
+        let entry = self
+            .roster()
+            .succeed(&old, &new)
+            .map_err(|error| EngineError::internal(error.to_string()))?;
+        self.save_identity(&new)?;
+        self.identity = Some(new);
+        self.publish_entries(vec![entry])?;
+        let message = "this device was restored from a backup: peers had newer commits of it, which were fetched; \
+                       it goes on under a new key and nothing was lost";
+        warn!(folder = %self.id, "{message}");
+        self.shared.event(EngineEvent::Warning { folder: Some(self.id), message: message.to_owned() });
+        Ok(())
+    }
+
+    fn save_identity(&self, identity: &MemberIdentity) -> Result<(), EngineError> {
+        if let Some(open) = self.key_store.open_record(&self.id) {
+            let mut record = open.clone();
+            record.identity = identity.to_bytes().to_vec();
+            return self.key_store.put_open(record);
+        }
+        if let Some(blind) = self.key_store.blind(&self.id) {
+            let mut record = blind.clone();
+            if let Some(safe) = &mut record.safe {
+                safe.identity = identity.to_bytes().to_vec();
+            }
+            return self.key_store.put_blind(self.id, record);
+        }
+        Err(EngineError::Locked)
+    }
+
+    /// Publishes what status and `wait` look at.
+    pub(super) fn publish(&mut self) {
+        let totals = self.store.totals();
+        let peers = self.peer_rows();
+        let live = self.store.live_digest();
+        if peers.iter().any(|peer| peer.has_all) {
+            self.upkeep.delivered_at = Some(live);
+        }
+        let state = self.roster().state();
+        let members = state.members().map(|member| (member.member, Role::from(member.role))).collect();
+        let chains = self.store.chains();
+        let forked = chains.windows(2).filter(|pair| pair[0].author == pair[1].author);
+        let forked = forked.map(|pair| pair[0].author).collect();
+        let snapshot = Snapshot {
+            role: self.role(),
+            removed: self.is_removed(),
+            paused: self.paused,
+            locked: self.identity.is_none(),
+            missing_bytes: totals.missing_bytes,
+            stored_bytes: totals.stored_bytes,
+            we_have_all: self.sync.we_have_all_announced(),
+            peers,
+            members,
+            own_member: self.identity.as_ref().map(MemberIdentity::member),
+            quarantined: self.quarantined,
+            forked,
+            delivered: self.upkeep.delivered_at == Some(live),
+        };
+        self.shared.publish(snapshot);
+    }
+
+    /// Stops transfers of this folder.
+    pub(crate) fn set_paused(&mut self, paused: bool) -> Result<(), EngineError> {
+        if let Some(blind) = self.key_store.blind(&self.id) {
+            let mut record = blind.clone();
+            record.paused = paused;
+            self.key_store.put_blind(self.id, record)?;
+        }
+        self.paused = paused;
+        if paused {
+            self.sync.pause();
+        } else {
+            self.shared.set_trouble(None);
+            self.sync.resume();
+        }
+        self.shared.pause_view(paused);
+        Ok(())
+    }
+
+    /// Forgets the reading secrets; the folder goes on syncing blind.
+    pub(crate) fn lock(&mut self) -> Result<(), EngineError> {
+        self.shared.close_view();
+        self.shared.set_ingest_keys(None);
+        self.shared.set_readable(None);
+        self.readable = None;
+        self.identity = None;
+        let mut blind = ouisync_crypto::keys::FolderKeys::new();
+        for (epoch, keys) in self.keys.epochs() {
+            let secret = ouisync_crypto::secret::EpochSecret::Store(keys.secret.store_secret());
+            blind.insert(*epoch, keys.generation, secret);
+        }
+        self.keys = blind;
+        self.shared.set_names(self.names());
+        Ok(())
+    }
+
+    /// Takes reading secrets up again.
+    pub(crate) fn unlock(
+        &mut self,
+        identity: MemberIdentity,
+        keys: ouisync_crypto::keys::FolderKeys,
+    ) -> Result<(), EngineError> {
+        self.identity = Some(identity);
+        for (epoch, known) in keys.epochs() {
+            self.keys.insert(*epoch, known.generation, known.secret.clone());
+        }
+        self.roster_grew(true)?;
+        Ok(())
+    }
+
+    /// After a repair: what was set aside is fetched again.
+    pub(crate) fn packs_lost(&mut self, packs: &[PackId]) {
+        for pack in packs {
+            if self.sync.facts().pack(pack).is_some() {
+                self.sync.pack_lost(*pack);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The home directory of a device: where it is locked and how its small files are written.
+//!
+//! Knows paths and atomic replacement; not what the files say.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use ouisync_model::id::FolderId;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::EngineError;
+
+/// An open home; no second process can open it.
+pub(crate) struct Home {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Home {
+    /// Opens or makes the directory (mode 0700) and locks it.
+    pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| EngineError::Io { path, source }
+        };
+        for directory in [path.to_owned(), path.join("keys"), path.join("folders")] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&directory)
+                .map_err(fail(&directory))?;
+        }
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(fail(&lock_path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(EngineError::HomeInUse(path.to_owned())),
+            Err(errno) => Err(fail(&lock_path)(errno.into())),
+        }
+    }
+
+    /// The directory of a folder's store.
+    pub(crate) fn folder(&self, folder: &FolderId) -> PathBuf {
+        self.path.join("folders").join(&folder.to_string()[..32])
+    }
+
+    /// The directories under `folders`, as they are named.
+    pub(crate) fn folder_directories(&self) -> Result<Vec<PathBuf>, EngineError> {
+        let path = self.path.join("folders");
+        let fail = |source| EngineError::Io { path: path.clone(), source };
+        fs::read_dir(&path)
+            .map_err(fail)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<_>>()
+            .map_err(fail)
+    }
+
+    /// Reads a small file; `None` when there is none.
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(EngineError::Io { path, source }),
+        }
+    }
+
+    /// Replaces a small file (mode 0600) so that after a crash it is either as before or as given.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
+        let path = self.path.join(name);
+        let temporary = self.path.join(format!("{name}.new"));
+        let result = (|| {
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(path.parent().unwrap_or(&self.path))?.sync_all()
+        })();
+        result.map_err(|source| EngineError::Io { path, source })
+    }
+
+    /// Deletes a small file, if it is there.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), EngineError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(EngineError::Io { path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+}

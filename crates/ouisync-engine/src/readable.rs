@@ -1,0 +1,308 @@
+//! A folder's tree while it can be read: the index over the store's commits.
+//!
+//! The index is derived: when it is damaged, or built on commits that were quarantined since, it is made anew.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use ouisync_crypto::{commit::Commit, keys::FolderKeys};
+use ouisync_model::{
+    id::{ChunkId, CommitId, MemberId, NodeId, PackId},
+    operation::{CommitBody, FileContent, PackSize},
+    tree::{CommitContext, Tree, entry::Entry, view::View},
+};
+use ouisync_store::{
+    content::{ChunkPlaces, ChunkReader, ContentReader, PackNeeds, ReadKeys},
+    index::{Index, batch::IndexBatch},
+    store::{Store, packs::PackState},
+};
+use tracing::{info, warn};
+
+use crate::error::{EngineError, ErrorKind};
+
+const ARRIVAL: &str = "arrival";
+/// What the directories of indexes begin with.
+const PREFIX: &str = "index-";
+/// Bytes of changes after which a replay commits.
+const REPLAY_BATCH: usize = 8 << 20;
+/// Commits read from the store at a time.
+const REPLAY_STEP: usize = 64;
+
+/// The tree of an unlocked folder.
+pub(crate) struct Readable {
+    pub(crate) index: Index,
+    store: Arc<Store>,
+    keys: RwLock<ReadKeys>,
+    names: RwLock<BTreeMap<MemberId, String>>,
+}
+
+/// What applying commits changed.
+#[derive(Default)]
+pub(crate) struct Applied {
+    /// Directories were marked dirty.
+    pub(crate) tree_changed: bool,
+}
+
+impl Readable {
+    /// Opens the index of the folder in `directory` and applies what the store has more. Makes it anew when it is of no use.
+    pub(crate) fn open(
+        directory: &Path,
+        store: Arc<Store>,
+        keys: &FolderKeys,
+        names: BTreeMap<MemberId, String>,
+    ) -> Result<Self, EngineError> {
+        let content = keys.content_keys().ok_or(EngineError::Locked)?;
+        let path = index_path(directory, store.withdrawals());
+        let index = match Index::open(&path, &content) {
+            Err(error) if ErrorKind::from(error.kind()) == ErrorKind::Corruption => {
+                warn!(%error, "making a damaged index anew");
+                Index::destroy(&path)?;
+                Index::open(&path, &content)?
+            }
+            result => result?,
+        };
+        let keys = ReadKeys { chunk_ids: content.chunk_id, folder: Arc::new(keys.clone()) };
+        let readable = Self { index, store, keys: RwLock::new(keys), names: RwLock::new(names) };
+        readable.replay()?;
+        Ok(readable)
+    }
+
+    /// Removes the indexes in `directory` that are of no use any more; all with `None`. They must not be open.
+    pub(crate) fn remove_old(directory: &Path, store: Option<&Store>) -> Result<(), EngineError> {
+        let current = store.map(|store| index_path(directory, store.withdrawals()));
+        let fail = |source| EngineError::Io { path: directory.to_owned(), source };
+        for entry in std::fs::read_dir(directory).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let is_index = entry.file_name().to_string_lossy().starts_with(PREFIX);
+            if is_index && Some(entry.path()) != current {
+                Index::destroy(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// New epochs are known.
+    pub(crate) fn set_keys(&self, keys: &FolderKeys) {
+        let mut known = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        known.folder = Arc::new(keys.clone());
+    }
+
+    /// New members' names are known.
+    pub(crate) fn set_names(&self, names: BTreeMap<MemberId, String>) {
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    /// Applies the accepted commits that the store has and the index hasn't.
+    pub(crate) fn replay(&self) -> Result<Applied, EngineError> {
+        let mut applied = Applied::default();
+        let mut next = setting(&self.index, ARRIVAL)?.max(1);
+        if next >= self.store.next_arrival() {
+            return Ok(applied);
+        }
+        let count = self.store.next_arrival() - next;
+        if count > 1000 {
+            info!(commits = count, "building the index");
+        }
+        let mut tree = Tree::new(self.index.begin());
+        loop {
+            let arrivals = self.store.arrivals(next, REPLAY_STEP)?;
+            let Some(last) = arrivals.last() else { break };
+            next = last.arrival + 1;
+            for arrived in &arrivals {
+                if let Some(commit) = self.store.commit(arrived.commit)? {
+                    self.apply_one(&mut tree, &commit, None, &mut applied)?;
+                }
+            }
+            if tree.store().buffered_bytes() > REPLAY_BATCH {
+                self.finish(tree, next)?;
+                tree = Tree::new(self.index.begin());
+            }
+        }
+        self.finish(tree, next)?;
+        Ok(applied)
+    }
+
+    /// Applies an own commit whose body is at hand, together with `also`.
+    pub(crate) fn apply_own(
+        &self,
+        commits: &[(Commit, CommitBody)],
+        also: impl FnOnce(&mut IndexBatch) -> Result<(), EngineError>,
+    ) -> Result<Applied, EngineError> {
+        // Whatever came before these must be in.
+        let mut applied = Applied::default();
+        let next = setting(&self.index, ARRIVAL)?.max(1);
+        let own: BTreeMap<CommitId, &CommitBody> =
+            commits.iter().map(|(commit, body)| (commit.id(), body)).collect();
+        let mut tree = Tree::new(self.index.begin());
+        let arrivals = self.store.arrivals(next, usize::MAX)?;
+        let next = arrivals.last().map_or(next, |last| last.arrival + 1);
+        for arrived in arrivals {
+            if let Some(commit) = self.store.commit(arrived.commit)? {
+                self.apply_one(&mut tree, &commit, own.get(&arrived.commit).copied(), &mut applied)?;
+            }
+        }
+        also(tree.store_mut())?;
+        self.finish(tree, next)?;
+        Ok(applied)
+    }
+
+    fn finish(&self, tree: Tree<IndexBatch>, next: u64) -> Result<(), EngineError> {
+        let mut batch = tree.into_store();
+        put_setting(&mut batch, ARRIVAL, next);
+        Ok(batch.commit()?)
+    }
+
+    fn apply_one(
+        &self,
+        tree: &mut Tree<IndexBatch>,
+        commit: &Commit,
+        body: Option<&CommitBody>,
+        applied: &mut Applied,
+    ) -> Result<(), EngineError> {
+        let header = commit.header();
+        let opened;
+        let body = match body {
+            Some(body) => body,
+            None => {
+                let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).folder.clone();
+                let Some(secret) = keys.read_secret(&header.epoch) else {
+                    return Err(EngineError::internal(format!("no key for commit {}", commit.id())));
+                };
+                match commit.open_body(secret) {
+                    Ok(body) => {
+                        opened = body;
+                        &opened
+                    }
+                    Err(error) => {
+                        // A writer's device is faulty or hostile; everybody skips this commit alike.
+                        warn!(commit = %commit.id(), author = %header.author, %error, "skipping a commit");
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        let batch = tree.store_mut();
+        for table in &body.tables {
+            if header.added.iter().any(|add| add.pack == table.pack) {
+                batch.add_pack(table)?;
+            }
+        }
+        batch.note_lamport(header.lamport);
+        let context = CommitContext {
+            commit: commit.id(),
+            lamport: header.lamport,
+            author: header.author,
+            time: body.time,
+        };
+        let changes = tree.apply(&context, &body.operations)?;
+        let batch = tree.store_mut();
+        batch.account(&changes)?;
+        for directory in changes.directories.iter().chain(&changes.subtrees) {
+            batch.mark_dirty(*directory);
+        }
+        applied.tree_changed |= !changes.directories.is_empty() || !changes.subtrees.is_empty();
+        if !changes.subtrees.is_empty() {
+            self.mark_below(tree, &changes.subtrees)?;
+        }
+        Ok(())
+    }
+
+    /// Marks every directory below the given ones.
+    fn mark_below<'a>(
+        &self,
+        tree: &mut Tree<IndexBatch>,
+        subtrees: impl IntoIterator<Item = &'a NodeId>,
+    ) -> Result<(), EngineError> {
+        let mut below = Vec::new();
+        let label = |member: &MemberId| self.label(member);
+        for directory in subtrees {
+            let view = tree.view(&label);
+            let mut walk = view.walk(*directory)?;
+            while let Some((_, entry)) = walk.step()? {
+                if entry.is_directory() {
+                    below.extend(entry.nodes());
+                }
+            }
+        }
+        for directory in below {
+            tree.store_mut().mark_dirty(directory);
+        }
+        Ok(())
+    }
+
+    /// How a member is called in names of conflicts.
+    fn label(&self, member: &MemberId) -> String {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.get(member).cloned().unwrap_or_else(|| member.to_string()[..8].to_owned())
+    }
+
+    /// The visible entries of a directory; none when it isn't visible.
+    pub(crate) fn list(&self, directory: NodeId) -> Result<Vec<Entry>, EngineError> {
+        let label = |member: &MemberId| self.label(member);
+        let snapshot = self.index.snapshot();
+        Ok(View::new(&snapshot, &label).listing(directory)?.unwrap_or_default())
+    }
+
+    /// Which packs content needs.
+    pub(crate) fn packs_of(&self, content: &FileContent) -> Result<PackNeeds, EngineError> {
+        Ok(self.chunk_reader().packs_of(content)?)
+    }
+
+    /// Reads content.
+    pub(crate) fn content(&self, content: FileContent) -> ContentReader<Index, Arc<Store>> {
+        ContentReader::new(self.chunk_reader(), content)
+    }
+
+    /// A live pack that holds the chunk.
+    pub(crate) fn stored_in(&self, chunk: &ChunkId) -> Option<(PackId, PackSize)> {
+        let places = self.index.places(chunk).ok()?;
+        places.iter().find_map(|(pack, _)| {
+            let info = self.store.pack(*pack).ok()??;
+            matches!(info.state, PackState::Pending | PackState::Stored).then_some((*pack, info.size))
+        })
+    }
+
+    /// Number of visible conflict entries; walks the tree.
+    pub(crate) fn count_conflicts(&self) -> Result<u64, EngineError> {
+        let label = |member: &MemberId| self.label(member);
+        let snapshot = self.index.snapshot();
+        Ok(View::new(&snapshot, &label).counts()?.conflicts)
+    }
+
+    fn chunk_reader(&self) -> ChunkReader<Index, Arc<Store>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        ChunkReader::new(keys, self.index.clone(), self.store.clone())
+    }
+
+    /// Reads long chunk lists that have come, so that use of their chunks is counted.
+    pub(crate) fn supply_lists(&self) -> Result<(), EngineError> {
+        for (list, content) in self.index.pending_lists(16)? {
+            if !self.packs_of(&content)?.complete {
+                continue;
+            }
+            let mut reader = self.content(content);
+            let chunks = reader.chunks()?.to_vec();
+            let mut batch = self.index.begin();
+            batch.supply_list(list, &chunks)?;
+            batch.commit()?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the index over the commits after so many withdrawals is: one that applied a commit since quarantined is of no use.
+fn index_path(directory: &Path, withdrawals: u64) -> PathBuf {
+    directory.join(format!("{PREFIX}{withdrawals}"))
+}
+
+fn setting(index: &Index, name: &str) -> Result<u64, EngineError> {
+    let bytes = index.setting(name)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+    Ok(bytes.map_or(0, u64::from_le_bytes))
+}
+
+fn put_setting(batch: &mut IndexBatch, name: &str, value: u64) {
+    batch.put_setting(name, Some(&value.to_le_bytes()));
+}
