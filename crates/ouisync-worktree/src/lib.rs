@@ -1,1 +1,22 @@
 //! A folder as a plain directory: scan, watch, record local changes, apply remote ones.
+//!
+//! Start at [`worktree::Worktree`]. Merge rules live in the model; this crate only tells it what a person did and puts on
+//! disk what it answers. `docs/guide/worktree.md` is the user's page, `docs/adr/010` to `013` say why it works this way.
+
+pub mod error;
+pub mod location;
+pub mod worktree;
+
+mod apply;
+mod content;
+mod directories;
+mod disk;
+mod fingerprint;
+mod ignored;
+mod place;
+mod problems;
+mod record;
+mod recover;
+mod runner;
+mod scan;
+mod watch;

@@ -1,0 +1,256 @@
+//! Writing a file's content into the staging directory: streamed, holes as holes, unchanged ranges from the version on disk.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    io,
+    os::{fd::AsFd, unix::fs::FileExt},
+};
+
+use ouisync_engine::{
+    error::EngineError,
+    view::{ContentStream, FolderView},
+};
+use ouisync_model::{
+    id::ChunkId,
+    name::Name,
+    operation::{ChunkRef, Value},
+    tree::entry::Entry,
+};
+
+use crate::{apply::record_of, directories::Slot, disk, place::Staged, record::Record};
+
+/// Zeros are looked for in pieces of this length.
+const BLOCK: usize = 4096;
+
+/// Why content can't be brought into the staging directory.
+#[derive(Debug)]
+pub(crate) enum TransferError {
+    Engine(EngineError),
+    Disk(io::Error),
+    /// The old version changed while ranges were copied from it.
+    Changed,
+}
+
+/// A file that is being written.
+pub(crate) struct Transfer {
+    slot: Slot,
+    entry: Entry,
+    replaced: Option<Record>,
+    temporary: Vec<u8>,
+    output: Output,
+}
+
+/// Where the bytes come from and go.
+enum Output {
+    File { file: File, stream: Box<dyn ContentStream>, at: u64, size: u64, old: Option<Old> },
+    Symlink(crate::fingerprint::Fingerprint),
+}
+
+/// The version on disk, to copy unchanged chunks from.
+struct Old {
+    file: File,
+    offsets: HashMap<ChunkId, u64>,
+    /// The new version's chunks that are to come.
+    next: VecDeque<ChunkRef>,
+}
+
+impl Transfer {
+    pub(crate) fn begin(
+        view: &FolderView,
+        staging: impl AsFd,
+        temporary: Vec<u8>,
+        slot: Slot,
+        entry: Entry,
+        replaced: Option<Record>,
+        old: Option<File>,
+    ) -> Result<Self, TransferError> {
+        let staging = staging.as_fd();
+        let output = match &entry.value {
+            Value::File(content) => {
+                let mut stream = view.open(content).map_err(TransferError::Engine)?;
+                let old = match (old, replaced.as_ref().and_then(Record::content)) {
+                    (Some(file), Some(before)) => Old::new(view, file, before, &mut *stream),
+                    _ => None,
+                };
+                let file = disk::create_file(staging, &temporary, entry.metadata.executable)
+                    .map_err(TransferError::Disk)?;
+                Output::File { file, stream, at: 0, size: content.size, old }
+            }
+            Value::Symlink(target) => {
+                let link = || {
+                    rustix::fs::symlinkat(target.as_slice(), staging, temporary.as_slice())?;
+                    disk::stat(staging, &temporary)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+                };
+                Output::Symlink(link().map_err(TransferError::Disk)?.fingerprint)
+            }
+            Value::Deleted | Value::Directory => return Err(TransferError::Changed),
+        };
+        Ok(Self { slot, entry, replaced, temporary, output })
+    }
+
+    pub(crate) fn place(&self) -> (Slot, Name) {
+        (self.slot, self.entry.name.clone())
+    }
+
+    pub(crate) fn temporary(&self) -> &[u8] {
+        &self.temporary
+    }
+
+    pub(crate) fn replaced(&self) -> Option<&Record> {
+        self.replaced.as_ref()
+    }
+
+    /// Whether the tree still shows this at the place.
+    pub(crate) fn still_fits(&self, entry: &Entry) -> bool {
+        entry.node == self.entry.node && entry.value == self.entry.value
+    }
+
+    /// Writes about `budget` bytes more; tells whether all is written.
+    pub(crate) fn advance(&mut self, budget: u64) -> Result<bool, TransferError> {
+        let Output::File { file, stream, at, size, old } = &mut self.output else { return Ok(true) };
+        let end = at.saturating_add(budget);
+        while *at < end {
+            if let Some(old) = old
+                && let Some(chunk) = old.next.pop_front()
+                && let Some(offset) = old.offsets.get(&chunk.chunk)
+            {
+                copy_range(&old.file, *offset, file, *at, chunk.length.into()).map_err(TransferError::Disk)?;
+                stream.skip_chunk().map_err(TransferError::Engine)?;
+                *at += u64::from(chunk.length);
+                continue;
+            }
+            match stream.next_chunk().map_err(TransferError::Engine)? {
+                Some((offset, bytes)) => {
+                    write_sparse(file, offset, &bytes).map_err(TransferError::Disk)?;
+                    *at = offset + bytes.len() as u64;
+                }
+                None => {
+                    file.set_len(*size).map_err(TransferError::Disk)?;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// All is written: sets what belongs to the file beside its content.
+    pub(crate) fn finish(&mut self) -> Result<Staged, TransferError> {
+        let fingerprint = match &self.output {
+            Output::Symlink(fingerprint) => *fingerprint,
+            Output::File { file, old, .. } => {
+                if let (Some(old), Some(replaced)) = (old, &self.replaced) {
+                    let now = disk::stat_handle(&old.file).map_err(TransferError::Disk)?;
+                    if now.fingerprint != replaced.fingerprint {
+                        return Err(TransferError::Changed);
+                    }
+                }
+                let describe = || {
+                    if let Some(replaced) = self.replaced.as_ref().filter(|replaced| replaced.content().is_some()) {
+                        let mode = disk::with_executable(replaced.fingerprint.mode, self.entry.metadata.executable);
+                        disk::set_mode(file, mode)?;
+                    }
+                    disk::set_modified(file, &self.entry.metadata)?;
+                    disk::stat_handle(file)
+                };
+                describe().map_err(TransferError::Disk)?.fingerprint
+            }
+        };
+        let record = record_of(&self.entry, fingerprint).ok_or(TransferError::Changed)?;
+        Ok(Staged {
+            slot: self.slot,
+            name: self.entry.name.clone(),
+            record,
+            temporary: self.temporary.clone(),
+            replaced: self.replaced.clone(),
+        })
+    }
+}
+
+impl Old {
+    /// `None` when nothing could be gained.
+    fn new(
+        view: &FolderView,
+        file: File,
+        before: &ouisync_model::operation::FileContent,
+        stream: &mut dyn ContentStream,
+    ) -> Option<Self> {
+        let old_chunks = view.open(before).ok()?.chunks().ok()?;
+        let next = stream.chunks().ok()?;
+        let mut offsets = HashMap::with_capacity(old_chunks.len());
+        let mut at = 0;
+        for chunk in old_chunks {
+            offsets.insert(chunk.chunk, at);
+            at += u64::from(chunk.length);
+        }
+        next.iter().any(|chunk| offsets.contains_key(&chunk.chunk)).then(|| Self { file, offsets, next: next.into() })
+    }
+}
+
+/// Writes all but blocks of zeros.
+fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    // Blocks end at multiples of their length in the file, where holes can begin.
+    let mut from = 0;
+    let mut written_from: Option<usize> = None;
+    while from < bytes.len() {
+        let in_block = usize::try_from((offset + from as u64) % BLOCK as u64).unwrap_or(0);
+        let to = (from + BLOCK - in_block).min(bytes.len());
+        let zero = bytes[from..to].iter().all(|byte| *byte == 0);
+        match (zero, written_from) {
+            (true, Some(start)) => {
+                file.write_all_at(&bytes[start..from], offset + start as u64)?;
+                written_from = None;
+            }
+            (false, None) => written_from = Some(from),
+            _ => {}
+        }
+        from = to;
+    }
+    match written_from {
+        Some(start) => file.write_all_at(&bytes[start..], offset + start as u64),
+        None => Ok(()),
+    }
+}
+
+/// Copies a range, by sharing blocks where the file system can.
+fn copy_range(from: &File, mut offset: u64, to: &File, mut at: u64, length: u64) -> io::Result<()> {
+    let mut left = length;
+    while left > 0 {
+        let step = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::copy_file_range(from, Some(&mut offset), to, Some(&mut at), step) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(copied) => left -= copied as u64,
+            Err(_) => {
+                let mut buffer = vec![0; step.min(1 << 20)];
+                from.read_exact_at(&mut buffer, offset)?;
+                to.write_all_at(&buffer, at)?;
+                offset += buffer.len() as u64;
+                at += buffer.len() as u64;
+                left -= buffer.len() as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn zeros_become_holes() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::options().read(true).write(true).create_new(true).open(directory.path().join("f")).unwrap();
+        let mut bytes = vec![0; 1 << 20];
+        bytes[5] = 1;
+        bytes[700_000] = 2;
+        // In pieces that don't fit the blocks.
+        for (index, piece) in bytes.chunks(100_001).enumerate() {
+            write_sparse(&file, index as u64 * 100_001, piece).unwrap();
+        }
+        file.set_len(1 << 20).unwrap();
+        assert_eq!(std::fs::read(directory.path().join("f")).unwrap(), bytes);
+        assert!(file.metadata().unwrap().blocks() * 512 < 100_000);
+    }
+}

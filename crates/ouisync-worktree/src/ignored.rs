@@ -1,0 +1,85 @@
+//! Which names are not synced: rules of `.ouisyncignore` files, and this program's own names.
+
+use std::{collections::HashMap, ffi::OsStr, io::Read, os::fd::AsFd, os::unix::ffi::OsStrExt, path::PathBuf};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ouisync_model::name::Name;
+
+use crate::{
+    directories::{Directories, ROOT, Slot},
+    disk,
+    fingerprint::Fingerprint,
+};
+
+/// The file with rules for its directory and what is inside; itself synced.
+pub(crate) const RULES: &[u8] = b".ouisyncignore";
+/// What the names of this program's own things begin with.
+pub(crate) const OWN_PREFIX: &[u8] = b".ouisync-";
+/// More of a rules file is not read.
+const LIMIT: u64 = 1 << 20;
+
+/// The rules by directory.
+#[derive(Default)]
+pub(crate) struct Rules {
+    by_directory: HashMap<Slot, (Fingerprint, Gitignore)>,
+}
+
+/// Whether a name is this program's own and can't be synced.
+pub(crate) fn is_own(name: &Name) -> bool {
+    name.as_bytes().starts_with(OWN_PREFIX)
+}
+
+impl Rules {
+    /// Reads a directory's rules again if they changed; tells whether they did.
+    pub(crate) fn refresh(&mut self, slot: Slot, directory: impl AsFd) -> std::io::Result<bool> {
+        let directory = directory.as_fd();
+        let found = disk::stat(directory, RULES)?.map(|stat| stat.fingerprint);
+        let Some(found) = found.filter(|found| found.kind == crate::fingerprint::Kind::File) else {
+            return Ok(self.by_directory.remove(&slot).is_some());
+        };
+        if self.by_directory.get(&slot).is_some_and(|(known, _)| *known == found) {
+            return Ok(false);
+        }
+        let mut text = Vec::new();
+        disk::open_file(directory, RULES)?.take(LIMIT).read_to_end(&mut text)?;
+        let mut builder = GitignoreBuilder::new(".");
+        for line in String::from_utf8_lossy(&text).lines() {
+            // A line that is no pattern says nothing, as in git.
+            let _ = builder.add_line(None, line);
+        }
+        let rules = builder.build().unwrap_or_else(|_| Gitignore::empty());
+        self.by_directory.insert(slot, (found, rules));
+        Ok(true)
+    }
+
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        self.by_directory.remove(&slot);
+    }
+
+    /// Whether `name` in a directory is ignored; the nearest rule decides. What is inside an ignored directory is never asked for.
+    pub(crate) fn is_ignored(&self, tree: &Directories, slot: Slot, name: &Name, is_directory: bool) -> bool {
+        if is_own(name) {
+            return true;
+        }
+        if self.by_directory.is_empty() {
+            return false;
+        }
+        let mut path = PathBuf::from(OsStr::from_bytes(name.as_bytes()));
+        let mut at = slot;
+        loop {
+            if let Some((_, rules)) = self.by_directory.get(&at) {
+                let found = rules.matched(&path, is_directory);
+                if !found.is_none() {
+                    return found.is_ignore();
+                }
+            }
+            if at == ROOT {
+                return false;
+            }
+            let Some(directory) = tree.get(at) else { return false };
+            let Some(parent) = directory.parent else { return false };
+            path = PathBuf::from(OsStr::from_bytes(directory.name.as_bytes())).join(path);
+            at = parent;
+        }
+    }
+}

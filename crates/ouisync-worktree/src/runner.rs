@@ -1,0 +1,768 @@
+//! The thread that owns a directory's state: waits for events, scans, applies, tells the engine how far it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ouisync_engine::view::{FolderView, ViewEvent, ViewKey};
+use ouisync_model::{
+    id::{NodeId, PackId},
+    name::Name,
+    operation::Operation,
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::{
+    content::Transfer,
+    directories::{Directories, ROOT, Slot},
+    disk::{self, Root},
+    error::{StepError, WorktreeError},
+    ignored::{OWN_PREFIX, Rules},
+    problems::{Pass, Problems},
+    record::{self, Meta, Stored},
+    scan::Scope,
+    watch::{Notice, Watch, WatchFailure},
+    worktree::{Control, WorktreeOptions},
+};
+
+/// Pause after the engine or the disk failed as a whole.
+const BACK_OFF: Duration = Duration::from_secs(1);
+/// Pause between looks for a root that is away.
+const ROOT_POLL: Duration = Duration::from_secs(2);
+/// Longest time that deletions wait for the changes around them to end.
+const DELETION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why nothing is scanned or applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Held {
+    /// The root is not there.
+    Missing(String),
+    /// Another directory is in its place.
+    Replaced,
+    /// Everything in it is gone.
+    Emptied,
+}
+
+/// All state of an attached directory.
+pub(crate) struct Runner {
+    pub(crate) view: FolderView,
+    pub(crate) path: PathBuf,
+    pub(crate) options: WorktreeOptions,
+    pub(crate) control: Arc<Control>,
+    notices: UnboundedReceiver<Notice>,
+    events: UnboundedReceiver<ViewEvent>,
+    pub(crate) watch: Option<Watch>,
+    pub(crate) meta: Meta,
+    pub(crate) tree: Directories,
+    pub(crate) rules: Rules,
+    pub(crate) problems: Problems,
+    /// Records to write with the next commit or update; they hide the engine's.
+    pub(crate) writes: BTreeMap<ViewKey, Option<Stored>>,
+    /// Operations to commit together with `writes`.
+    pub(crate) operations: Vec<Operation>,
+    /// Files and bytes that `operations` stand for.
+    pub(crate) batched: (usize, u64),
+
+    /// What to look at on disk.
+    pub(crate) to_scan: BTreeMap<Slot, Scope>,
+    full_scan: bool,
+    first_notice: Option<Instant>,
+    last_notice: Option<Instant>,
+    next_full_scan: Instant,
+    /// Places to look at again at a time.
+    pub(crate) scan_later: HashMap<(Slot, Name), Instant>,
+    /// How often places were looked at in vain.
+    tries: HashMap<(Slot, Name), u32>,
+    deletions_since: Option<Instant>,
+    pub(crate) deletion_confirmed: bool,
+    watch_limited: bool,
+
+    /// Directories whose listing in the tree may differ from the disk, with the marks to clear.
+    pub(crate) behind: BTreeMap<Slot, Vec<NodeId>>,
+    /// Directories where something stands in the way.
+    pub(crate) blocked: BTreeSet<Slot>,
+    pub(crate) waiting: HashMap<PackId, Vec<(Slot, Name)>>,
+    pub(crate) ready: VecDeque<(Slot, Name)>,
+    pub(crate) large: BTreeSet<(u64, Slot, Name)>,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) next_staged: u64,
+    paused: bool,
+    closed: bool,
+    held: Option<Held>,
+    retry_at: Instant,
+    not_before: Option<Instant>,
+    scanned_up_to: u64,
+}
+
+impl Runner {
+    /// Opens the directory and reads the records.
+    pub(crate) fn open(
+        view: FolderView,
+        path: PathBuf,
+        options: WorktreeOptions,
+        control: Arc<Control>,
+        notices: UnboundedReceiver<Notice>,
+        events: UnboundedReceiver<ViewEvent>,
+    ) -> Result<Self, WorktreeError> {
+        let fail = |source| WorktreeError::Directory { path: path.clone(), source };
+        let known = view.record(&record::meta_key())?;
+        let meta = match known.and_then(|bytes| record::decode::<Meta>(&bytes).ok()) {
+            Some(meta) => meta,
+            None => {
+                std::fs::create_dir_all(&path).map_err(fail)?;
+                let root = Root::open(&path).map_err(fail)?;
+                let meta = Meta { root: root.stat.fingerprint.identity, staging: staging_name() };
+                let bytes = record::encode(&meta).map_err(|error| fail(io::Error::other(error)))?;
+                view.update(vec![(record::meta_key(), Some(bytes))], &[])?;
+                meta
+            }
+        };
+        let mut watch_problem = None;
+        let watch = match options.watch {
+            true => Watch::new(control.notices()).inspect_err(|error| watch_problem = Some(error.to_string())).ok(),
+            false => None,
+        };
+        let now = Instant::now();
+        let mut this = Self {
+            tree: Directories::new(staging_as_name(&meta)),
+            view,
+            path: path.clone(),
+            options,
+            control,
+            notices,
+            events,
+            watch,
+            meta,
+            rules: Rules::default(),
+            problems: Problems::default(),
+            writes: BTreeMap::new(),
+            operations: Vec::new(),
+            batched: (0, 0),
+            to_scan: BTreeMap::new(),
+            full_scan: true,
+            first_notice: None,
+            last_notice: None,
+            next_full_scan: now,
+            scan_later: HashMap::new(),
+            tries: HashMap::new(),
+            deletions_since: None,
+            deletion_confirmed: false,
+            watch_limited: false,
+            behind: BTreeMap::new(),
+            blocked: BTreeSet::new(),
+            waiting: HashMap::new(),
+            ready: VecDeque::new(),
+            large: BTreeSet::new(),
+            transfer: None,
+            next_staged: u64::from_le_bytes(fresh_bytes()),
+            paused: false,
+            closed: false,
+            held: None,
+            retry_at: now,
+            not_before: None,
+            scanned_up_to: 0,
+        };
+        this.problems.set_general(
+            "watch",
+            watch_problem.map(|error| {
+                format!("Changes can't be watched ({error}); they are found by the scans every few minutes. Nothing is lost.")
+            }),
+        );
+        this.load().map_err(|error| match error {
+            StepError::Engine(error) => WorktreeError::Engine(error),
+            other => fail(io::Error::other(other)),
+        })?;
+        Ok(this)
+    }
+
+    /// Runs until stopped or closed.
+    pub(crate) fn run(mut self) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "the directory's thread can't wait for events");
+                return;
+            }
+        };
+        while !self.closed && !self.control.stopping() {
+            if let Some(deadline) = self.idle_until() {
+                self.report();
+                runtime.block_on(self.wait(deadline));
+            }
+            self.drain();
+            if self.closed || self.control.stopping() {
+                break;
+            }
+            if self.not_before.is_some_and(|time| Instant::now() < time) {
+                continue;
+            }
+            self.not_before = None;
+            match self.step() {
+                Ok(()) => self.problems.set_general("step", None),
+                Err(StepError::Stopping) => break,
+                Err(error) => self.recover_from(&error),
+            }
+        }
+        self.discard_transfer();
+    }
+
+    /// A pass failed as a whole: nothing of it was recorded; begin again from the records after a pause.
+    fn recover_from(&mut self, error: &StepError) {
+        let message = format!("Changes can't be recorded or applied now: {error}. Files stay as they are; it is tried again.");
+        self.problems.set_general("step", Some(message));
+        self.not_before = Some(Instant::now() + BACK_OFF);
+        self.discard_transfer();
+        if let Err(error) = self.load() {
+            tracing::warn!(%error, "the directory's records can't be read");
+        }
+        self.full_scan = true;
+    }
+
+    /// Until when there is nothing to do; `None`: go on at once.
+    fn idle_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some(time) = self.not_before {
+            return Some(time);
+        }
+        if self.held.is_some() {
+            return Some(self.retry_at.max(now));
+        }
+        let busy = self.full_scan
+            || (!self.paused && (!self.behind.is_empty() || !self.ready.is_empty() || !self.large.is_empty() || self.transfer.is_some()));
+        if busy {
+            return None;
+        }
+        let mut deadline = self.next_full_scan;
+        if let Some(due) = self.notices_due() {
+            deadline = deadline.min(due);
+        }
+        if let Some(due) = self.scan_later.values().min().copied() {
+            deadline = deadline.min(due);
+        }
+        if !self.problems.is_empty() || !self.blocked.is_empty() {
+            deadline = deadline.min(self.retry_at);
+        }
+        (deadline > now).then_some(deadline)
+    }
+
+    /// When what was heard is to be looked at.
+    fn notices_due(&self) -> Option<Instant> {
+        let quiet = self.last_notice? + self.options.debounce;
+        let limit = self.first_notice? + self.options.debounce_limit;
+        Some(quiet.min(limit))
+    }
+
+    async fn wait(&mut self, deadline: Instant) {
+        tokio::select! {
+            biased;
+            notice = self.notices.recv() => {
+                if let Some(notice) = notice {
+                    self.hear(notice);
+                }
+            }
+            event = self.events.recv() => match event {
+                Some(event) => self.on_event(event),
+                None => self.closed = true,
+            },
+            () = tokio::time::sleep_until(deadline.into()) => {}
+        }
+    }
+
+    /// Takes everything that was heard up to now.
+    pub(crate) fn drain(&mut self) {
+        while let Ok(notice) = self.notices.try_recv() {
+            self.hear(notice);
+        }
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => self.on_event(event),
+                Err(tokio::sync::mpsc::error::TryRecvError::Empty) => break,
+                Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => {
+                    self.closed = true;
+                    break;
+                }
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: ViewEvent) {
+        match event {
+            ViewEvent::TreeChanged => {
+                if let Err(error) = self.refresh_behind() {
+                    self.recover_from(&error);
+                }
+            }
+            ViewEvent::PacksArrived(packs) => {
+                for pack in packs {
+                    self.ready.extend(self.waiting.remove(&pack).into_iter().flatten());
+                }
+            }
+            ViewEvent::Paused(paused) => self.paused = paused,
+            ViewEvent::Closed => self.closed = true,
+        }
+    }
+
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::Touched { path, subtree } => {
+                if let Some(watch) = &self.watch {
+                    watch.received();
+                }
+                self.touched(path, subtree);
+            }
+            Notice::Lost => {
+                if let Some(watch) = &self.watch {
+                    watch.received();
+                }
+                self.full_scan = true;
+            }
+            Notice::Rescan => {
+                self.full_scan = true;
+                self.retry_at = Instant::now();
+            }
+            Notice::ConfirmDeletion => {
+                self.deletion_confirmed = true;
+                self.full_scan = true;
+                self.retry_at = Instant::now();
+            }
+            Notice::AdoptRoot => {
+                if self.held == Some(Held::Replaced)
+                    && let Err(error) = self.adopt_root()
+                {
+                    self.recover_from(&error);
+                }
+                self.retry_at = Instant::now();
+            }
+            Notice::Stop => {}
+        }
+    }
+
+    /// Something happened at a path below the root.
+    fn touched(&mut self, path: PathBuf, subtree: bool) {
+        use std::os::unix::ffi::OsStrExt;
+        let Ok(relative) = path.strip_prefix(&self.path) else { return };
+        let mut names = relative.iter().filter_map(|part| Name::new(part.as_bytes()).ok()).peekable();
+        let mut slot = ROOT;
+        if names.peek().is_none_or(|name| name.as_bytes().starts_with(OWN_PREFIX)) {
+            if names.peek().is_none() {
+                self.queue_scan(ROOT, Scope::All { deep: false });
+                self.noticed();
+            }
+            return;
+        }
+        let mut place = None;
+        while let Some(name) = names.next() {
+            let child = self.tree.child(slot, &name);
+            let last = names.peek().is_none();
+            match child {
+                Some(child) if !last => slot = child,
+                child => {
+                    place = Some((name, child));
+                    break;
+                }
+            }
+        }
+        let Some((name, child)) = place else { return };
+        if let Some(child) = child
+            && subtree
+        {
+            // It may be another directory of that name, or this one after a move: the old watch is gone either way.
+            for inside in self.tree.subtree(child) {
+                self.tree.set_watched(inside, false);
+            }
+            self.queue_scan(child, Scope::All { deep: true });
+        } else if self.is_known(slot, &name) {
+            return;
+        }
+        self.queue_scan(slot, Scope::Names(BTreeSet::from([name])));
+        self.noticed();
+    }
+
+    fn noticed(&mut self) {
+        let now = Instant::now();
+        self.first_notice.get_or_insert(now);
+        self.last_notice = Some(now);
+    }
+
+    /// Whether what is at a place now is what is recorded there: most notices tell of this program's own doing.
+    fn is_known(&self, slot: Slot, name: &Name) -> bool {
+        let known = || -> Option<bool> {
+            let root = Root::open(&self.path).ok()?;
+            let directory = root.directory(&self.tree.path(slot)?).ok()?;
+            let found = disk::stat(&directory, name.as_bytes()).ok()?;
+            let stored = self.stored(slot, name).ok()?;
+            Some(match (found, stored.as_ref().and_then(|stored| stored.base.as_ref())) {
+                (None, None) => true,
+                (Some(found), Some(record)) if record.group().is_some() => {
+                    found.fingerprint.identity == record.fingerprint.identity
+                }
+                (Some(found), Some(record)) => found.fingerprint == record.fingerprint,
+                (Some(found), None) => {
+                    let directory = found.fingerprint.kind == crate::fingerprint::Kind::Directory;
+                    self.rules.is_ignored(&self.tree, slot, name, directory)
+                }
+                _ => false,
+            })
+        };
+        known().unwrap_or(false)
+    }
+
+    /// Looks at something with the next scan, and has that begin when all is quiet.
+    pub(crate) fn scan_soon(&mut self, slot: Slot, scope: Scope) {
+        self.queue_scan(slot, scope);
+        self.noticed();
+    }
+
+    pub(crate) fn queue_scan(&mut self, slot: Slot, scope: Scope) {
+        self.to_scan.entry(slot).or_insert_with(|| Scope::Names(BTreeSet::new())).widen(scope);
+    }
+
+    /// Looks at a place again after a while, longer each time.
+    pub(crate) fn queue_later(&mut self, slot: Slot, name: Name, first: Duration) {
+        let tries = self.tries.entry((slot, name.clone())).or_default();
+        let delay = first.saturating_mul(1 << (*tries).min(12)).min(Duration::from_secs(60));
+        *tries += 1;
+        self.scan_later.insert((slot, name), Instant::now() + delay);
+    }
+
+    /// A place was seen in order.
+    pub(crate) fn is_quiet(&mut self, slot: Slot, name: &Name) {
+        if !self.tries.is_empty() {
+            let place = (slot, name.clone());
+            self.tries.remove(&place);
+            self.scan_later.remove(&place);
+        }
+    }
+
+    fn step(&mut self) -> Result<(), StepError> {
+        let Some(root) = self.check_root()? else { return Ok(()) };
+        let now = Instant::now();
+        if now >= self.retry_at {
+            self.retry_at = now + self.options.retry_interval;
+            for slot in self.problems.directories(Pass::Scan) {
+                self.queue_scan(slot, Scope::All { deep: false });
+                self.noticed();
+            }
+            let again = std::mem::take(&mut self.blocked);
+            for slot in again.into_iter().chain(self.problems.directories(Pass::Apply)) {
+                self.behind.entry(slot).or_default();
+            }
+            self.watch_limited = false;
+        }
+        let due: Vec<_> =
+            self.scan_later.iter().filter(|(_, time)| **time <= now).map(|(place, _)| place.clone()).collect();
+        for (slot, name) in due {
+            self.scan_later.remove(&(slot, name.clone()));
+            self.queue_scan(slot, Scope::Names(BTreeSet::from([name])));
+            self.first_notice = now.checked_sub(self.options.debounce_limit).or(self.first_notice);
+            self.last_notice = self.last_notice.or(Some(now));
+        }
+        if now >= self.next_full_scan {
+            self.full_scan = true;
+        }
+        if self.full_scan || self.notices_due().is_some_and(|due| due <= now) {
+            self.scan_now(&root)?;
+        }
+        if !self.paused && self.held.is_none() {
+            self.refresh_behind()?;
+            self.apply(&root)?;
+        }
+        Ok(())
+    }
+
+    fn scan_now(&mut self, root: &Root) -> Result<(), StepError> {
+        let now = Instant::now();
+        let requested = self.control.requested();
+        let full = std::mem::take(&mut self.full_scan);
+        let quiet = self.last_notice.is_none_or(|last| now >= last + self.options.debounce);
+        let patient = *self.deletions_since.get_or_insert(now) + DELETION_PATIENCE > now;
+        let mut scopes = std::mem::take(&mut self.to_scan);
+        if full {
+            scopes = BTreeMap::from([(ROOT, Scope::All { deep: true })]);
+            self.next_full_scan = now + self.options.rescan_interval;
+        }
+        self.first_notice = None;
+        self.last_notice = None;
+        let scanned: Vec<_> = scopes.keys().copied().collect();
+        let outcome = self.scan(root, scopes, !quiet && patient)?;
+        if outcome.emptied {
+            self.held = Some(Held::Emptied);
+            self.retry_at = now + self.options.retry_interval.min(ROOT_POLL);
+            self.full_scan = true;
+            self.load()?;
+            return Ok(());
+        }
+        for slot in scanned {
+            if self.blocked.remove(&slot) {
+                self.behind.entry(slot).or_default();
+            }
+        }
+        if outcome.deferred {
+            self.noticed();
+        } else {
+            self.deletions_since = None;
+        }
+        if full {
+            self.scanned_up_to = requested;
+            self.deletion_confirmed = false;
+        }
+        Ok(())
+    }
+
+    /// Opens the root if it is the recorded one.
+    fn check_root(&mut self) -> Result<Option<Root>, StepError> {
+        let was = self.held.take();
+        let held = match Root::open(&self.path) {
+            Err(error) => Held::Missing(error.to_string()),
+            Ok(root) => {
+                let identity = root.stat.fingerprint.identity;
+                let marked = || matches!(root.directory(&[staging_as_name(&self.meta)]), Ok(_));
+                if identity != self.meta.root && marked() {
+                    // The same directory on a file system that numbers its files anew, or a whole copy of it.
+                    self.meta.root = identity;
+                    self.save_meta()?;
+                }
+                if identity == self.meta.root {
+                    if was.is_some() {
+                        self.full_scan = true;
+                        self.clear_staging()?;
+                        for slot in self.tree.all().collect::<Vec<_>>() {
+                            self.tree.set_watched(slot, false);
+                        }
+                    }
+                    self.ensure_staging(&root)?;
+                    self.problems.set_general("root", None);
+                    return Ok(Some(root));
+                }
+                Held::Replaced
+            }
+        };
+        let path = self.path.display();
+        let message = match &held {
+            Held::Missing(error) => format!(
+                "{path} is not there ({error}). Nothing is deleted anywhere; sync goes on when it is back, for example when its disk is mounted."
+            ),
+            _ => format!(
+                "Another directory is at {path}. Nothing is deleted anywhere; put the old one back, or confirm that this one is to take its place."
+            ),
+        };
+        self.problems.set_general("root", Some(message));
+        self.discard_transfer();
+        self.held = Some(held);
+        self.retry_at = Instant::now() + self.options.retry_interval.min(ROOT_POLL);
+        Ok(None)
+    }
+
+    /// Takes over whatever directory is at the path now, as at first attaching.
+    fn adopt_root(&mut self) -> Result<(), StepError> {
+        let root = Root::open(&self.path).map_err(|source| StepError::Disk { step: "opening the directory", source })?;
+        let mut writes = Vec::new();
+        for slot in self.tree.all().collect::<Vec<_>>() {
+            let Some(group) = self.tree.get(slot).map(|directory| directory.group) else { continue };
+            for (name, _) in self.view.records(group)? {
+                writes.push((record::key(group, &name), None));
+            }
+        }
+        self.meta = Meta { root: root.stat.fingerprint.identity, staging: staging_name() };
+        writes.push((record::meta_key(), Some(record::encode(&self.meta)?)));
+        self.view.update(writes, &[])?;
+        self.held = None;
+        self.full_scan = true;
+        self.load()
+    }
+
+    fn save_meta(&mut self) -> Result<(), StepError> {
+        let bytes = record::encode(&self.meta)?;
+        Ok(self.view.update(vec![(record::meta_key(), Some(bytes))], &[])?)
+    }
+
+    fn ensure_staging(&self, root: &Root) -> Result<(), StepError> {
+        let handle = root.directory(&[]).map_err(|source| StepError::Disk { step: "opening the directory", source })?;
+        match disk::make_directory(&handle, &self.meta.staging, 0o700) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // Reported where something is to be applied; recording local changes needs no staging.
+            Err(error) => {
+                tracing::debug!(%error, "no staging directory");
+                Ok(())
+            }
+        }
+    }
+
+    /// Watches a directory, before it is listed.
+    pub(crate) fn watch_directory(&mut self, slot: Slot) {
+        let Some(path) = self.tree.path(slot) else { return };
+        if self.watch_limited || self.tree.get(slot).is_none_or(|directory| directory.watched) {
+            return;
+        }
+        let Some(watch) = &mut self.watch else { return };
+        match watch.add(&disk::system_path(&self.path, &path)) {
+            Ok(()) => {
+                self.tree.set_watched(slot, true);
+                self.problems.set_general("watch", None);
+            }
+            Err(WatchFailure::Limit) => {
+                self.watch_limited = true;
+                self.problems.set_general("watch", Some(
+                    "The system's limit of watched directories is reached: changes in the others are found by the scans every few minutes. \
+                     Nothing is lost; raise fs.inotify.max_user_watches.".to_owned(),
+                ));
+            }
+            Err(WatchFailure::Other) => {}
+        }
+    }
+
+    fn report(&mut self) {
+        if self.held == Some(Held::Emptied) {
+            let message = format!(
+                "Everything in {} is gone at once. Nothing is deleted elsewhere; put it back, or confirm that it is to be deleted everywhere.",
+                self.path.display()
+            );
+            self.problems.set_general("emptied", Some(message));
+        } else {
+            self.problems.set_general("emptied", None);
+        }
+        let settled = self.held.is_none()
+            && !self.full_scan
+            && self.to_scan.is_empty()
+            && self.scan_later.is_empty()
+            && self.behind.is_empty()
+            && self.ready.is_empty()
+            && self.large.is_empty()
+            && self.transfer.is_none()
+            && self.not_before.is_none()
+            && self.events.is_empty()
+            && self.notices.is_empty()
+            && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
+        self.control.tell(settled.then_some(self.scanned_up_to), self.problems.list());
+    }
+
+    /// The record at a place.
+    pub(crate) fn stored(&self, slot: Slot, name: &Name) -> Result<Option<Stored>, StepError> {
+        let Some(directory) = self.tree.get(slot) else { return Ok(None) };
+        let key = record::key(directory.group, name.as_bytes());
+        if let Some(write) = self.writes.get(&key) {
+            return Ok(write.clone());
+        }
+        self.view.record(&key)?.map(|bytes| record::decode(&bytes)).transpose()
+    }
+
+    /// The records of a directory.
+    pub(crate) fn records(&self, slot: Slot) -> Result<BTreeMap<Name, Stored>, StepError> {
+        let Some(directory) = self.tree.get(slot) else { return Ok(BTreeMap::new()) };
+        let group = directory.group;
+        let mut records = BTreeMap::new();
+        for (name, bytes) in self.view.records(group)? {
+            let name = Name::new(name).map_err(|_| StepError::Record)?;
+            records.insert(name, record::decode(&bytes)?);
+        }
+        for (key, write) in self.writes.range(record::key(group, b"")..).take_while(|(key, _)| key.group == group) {
+            let name = Name::new(key.item.clone()).map_err(|_| StepError::Record)?;
+            match write {
+                Some(stored) => records.insert(name, stored.clone()),
+                None => records.remove(&name),
+            };
+        }
+        Ok(records)
+    }
+
+    /// Sets the record at a place, with the next commit or update.
+    pub(crate) fn put(&mut self, slot: Slot, name: &Name, stored: Option<Stored>) -> Result<(), StepError> {
+        let old = self.stored(slot, name)?;
+        let Some(group) = self.tree.get(slot).map(|directory| directory.group) else { return Ok(()) };
+        if let Some(base) = old.as_ref().and_then(|old| old.base.as_ref()) {
+            self.tree.forget(slot, base);
+        }
+        if let Some(base) = stored.as_ref().and_then(|stored| stored.base.as_ref()) {
+            self.tree.note(slot, base);
+        }
+        if old != stored {
+            self.writes.insert(record::key(group, name.as_bytes()), stored);
+        }
+        Ok(())
+    }
+
+    /// Commits what is batched.
+    pub(crate) fn flush(&mut self, clean: &[NodeId]) -> Result<(), StepError> {
+        let mut writes = Vec::with_capacity(self.writes.len());
+        for (key, stored) in std::mem::take(&mut self.writes) {
+            writes.push((key, stored.map(|stored| record::encode(&stored)).transpose()?));
+        }
+        let operations = std::mem::take(&mut self.operations);
+        self.batched = (0, 0);
+        if operations.is_empty() {
+            if !writes.is_empty() || !clean.is_empty() {
+                self.view.update(writes, clean)?;
+            }
+        } else {
+            self.view.commit(operations, writes)?;
+            if !clean.is_empty() {
+                self.view.update(Vec::new(), clean)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the index from the records; drops what was not recorded yet.
+    pub(crate) fn load(&mut self) -> Result<(), StepError> {
+        self.writes.clear();
+        self.operations.clear();
+        self.batched = (0, 0);
+        self.to_scan.clear();
+        self.scan_later.clear();
+        self.tries.clear();
+        self.waiting.clear();
+        self.ready.clear();
+        self.large.clear();
+        self.blocked.clear();
+        self.discard_transfer();
+        self.rules = Rules::default();
+        self.tree = Directories::new(staging_as_name(&self.meta));
+        let mut next = VecDeque::from([ROOT, crate::directories::STAGING]);
+        let mut seen = HashSet::new();
+        while let Some(slot) = next.pop_front() {
+            for (name, stored) in self.records(slot)? {
+                let Some(base) = stored.base else { continue };
+                if let Some(group) = base.group() {
+                    if !seen.insert(group) {
+                        return Err(StepError::Record);
+                    }
+                    let nodes = base.nodes().collect();
+                    next.push_back(self.tree.add(Some(slot), name, group, nodes));
+                }
+                self.tree.note(slot, &base);
+            }
+        }
+        self.behind = self.tree.all().map(|slot| (slot, Vec::new())).collect();
+        self.clear_staging()
+    }
+}
+
+fn staging_name() -> Vec<u8> {
+    format!(".ouisync-staging-{:016x}", u64::from_le_bytes(fresh_bytes())).into_bytes()
+}
+
+/// Random bytes for names on disk, where a clash would be noticed.
+fn fresh_bytes() -> [u8; 8] {
+    let mut random = [0; 8];
+    let _ = getrandom::fill(&mut random);
+    random
+}
+
+pub(crate) fn staging_as_name(meta: &Meta) -> Name {
+    Name::new(meta.staging.clone()).unwrap_or_else(|_| {
+        Name::new(*b".ouisync-staging").expect("a valid name")
+    })
+}
+
+/// Fresh random bytes for ids.
+pub(crate) fn fresh() -> Result<[u8; 16], StepError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|error| StepError::Disk { step: "reading random bytes", source: io::Error::other(error) })?;
+    Ok(random)
+}

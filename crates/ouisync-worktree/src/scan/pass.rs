@@ -1,0 +1,481 @@
+//! Listing directories and sorting what differs from the records.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use ouisync_model::{
+    id::{NodeId, NodeKind},
+    name::Name,
+    operation::Value,
+    tree::edit,
+};
+
+use super::Scope;
+use crate::{
+    directories::{ROOT, Slot},
+    disk::{self, Root},
+    error::StepError,
+    fingerprint::{Identity, Kind, Stat},
+    problems::{Pass as ProblemPass, advice},
+    record::{Part, Record, Shown, Stored},
+    recover::Settled,
+    runner::{Runner, fresh},
+};
+
+/// A file or link on disk that is not the recorded one of its place.
+pub(crate) struct Found {
+    pub(crate) slot: Slot,
+    pub(crate) name: Name,
+    pub(crate) stat: Stat,
+    /// What is recorded at the place.
+    pub(crate) record: Option<Record>,
+}
+
+/// A recorded file or link that is not at its place. Its record is taken out already.
+pub(crate) struct Missed {
+    pub(crate) slot: Slot,
+    pub(crate) name: Name,
+    pub(crate) record: Record,
+}
+
+/// A recorded directory that is not at its place. Its record is taken out already.
+pub(crate) struct Limbo {
+    pub(crate) slot: Slot,
+    pub(crate) record: Record,
+    pub(crate) parent: Slot,
+    pub(crate) name: Name,
+}
+
+/// The state of one pass.
+#[derive(Default)]
+pub(crate) struct Pass {
+    queue: VecDeque<(Slot, Scope)>,
+    listed: HashSet<Slot>,
+    pub(crate) found: Vec<Found>,
+    /// The recorded file, changed.
+    pub(crate) edited: Vec<Found>,
+    pub(crate) missed: Vec<Missed>,
+    pub(crate) limbo: HashMap<Identity, Limbo>,
+    seen: HashSet<(Slot, Name)>,
+}
+
+impl Pass {
+    pub(crate) fn new(scopes: BTreeMap<Slot, Scope>) -> Self {
+        Self { queue: scopes.into_iter().collect(), ..Self::default() }
+    }
+
+    pub(crate) fn extend(&mut self, more: Vec<(Slot, Scope)>) {
+        self.queue.extend(more);
+    }
+
+    /// Nothing could be a half of a rename.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.missed.is_empty() && self.limbo.is_empty() && self.found.is_empty()
+    }
+
+    /// Whether the scope holds anything not looked at yet.
+    pub(crate) fn wants(&self, slot: Slot, scope: &Scope) -> bool {
+        !self.listed.contains(&slot)
+            && match scope {
+                Scope::All { .. } => true,
+                Scope::Names(names) => names.iter().any(|name| !self.saw(slot, name)),
+            }
+    }
+
+    pub(crate) fn saw(&self, slot: Slot, name: &Name) -> bool {
+        self.listed.contains(&slot) || self.seen.contains(&(slot, name.clone()))
+    }
+}
+
+impl Runner {
+    pub(crate) fn list_all(&mut self, root: &Root, pass: &mut Pass) -> Result<(), StepError> {
+        while let Some((slot, scope)) = pass.queue.pop_front() {
+            if self.control.stopping() {
+                return Err(StepError::Stopping);
+            }
+            self.list_directory(root, pass, slot, scope)?;
+        }
+        Ok(())
+    }
+
+    fn list_directory(&mut self, root: &Root, pass: &mut Pass, slot: Slot, scope: Scope) -> Result<(), StepError> {
+        let Some(path) = self.tree.path(slot) else { return Ok(()) };
+        if pass.listed.contains(&slot) && scope != (Scope::All { deep: true }) {
+            return Ok(());
+        }
+        self.watch_directory(slot);
+        let handle = match root.directory(&path) {
+            Ok(handle) => handle,
+            Err(error) => {
+                self.cannot_list(pass, slot, &path, &error);
+                return Ok(());
+            }
+        };
+        let shown = disk::shown_path(&path);
+        let deep = matches!(scope, Scope::All { deep: true });
+        let changed_rules = match self.rules.refresh(slot, &handle) {
+            Ok(changed) => changed,
+            Err(error) => {
+                self.problem(slot, None, format!("The rules in .ouisyncignore can't be read ({error}). {}", advice(&error)));
+                false
+            }
+        };
+        let scope = if changed_rules { Scope::All { deep: true } } else { scope };
+        let deep = deep || changed_rules;
+        let all = matches!(scope, Scope::All { .. });
+        let (names, mut records): (Vec<Name>, BTreeMap<Name, Stored>) = match scope {
+            Scope::All { .. } => {
+                self.problems.clear_directory(ProblemPass::Scan, slot);
+                let mut names = match disk::names(&handle) {
+                    Ok(names) => names,
+                    Err(error) => {
+                        let what = format!("The directory can't be listed ({error}); what is in it stays as it is everywhere. {}", advice(&error));
+                        self.problems.set(ProblemPass::Scan, slot, None, shown, what);
+                        return Ok(());
+                    }
+                };
+                let records = self.records(slot)?;
+                names.sort_unstable();
+                let gone: Vec<_> =
+                    records.keys().filter(|name| names.binary_search(name).is_err()).cloned().collect();
+                names.extend(gone);
+                (names, records)
+            }
+            Scope::Names(names) => {
+                let mut records = BTreeMap::new();
+                for name in &names {
+                    self.problems.clear(ProblemPass::Scan, slot, Some(name));
+                    if let Some(stored) = self.stored(slot, name)? {
+                        records.insert(name.clone(), stored);
+                    }
+                }
+                (names.into_iter().collect(), records)
+            }
+        };
+        let mut arrived = Vec::new();
+        for name in names {
+            if pass.saw(slot, &name) {
+                if deep && let Some(child) = self.tree.child(slot, &name) {
+                    pass.queue.push_back((child, Scope::All { deep: true }));
+                }
+                continue;
+            }
+            if !all {
+                pass.seen.insert((slot, name.clone()));
+            }
+            let stored = records.remove(&name);
+            self.sort_out(root, pass, (slot, &handle), name, stored, deep, &mut arrived)?;
+        }
+        if all {
+            pass.listed.insert(slot);
+        }
+        // Directories known from elsewhere first: they are moves and free their old names.
+        arrived.sort_by_key(|(_, stat): &(Name, Stat)| {
+            !pass.limbo.contains_key(&stat.fingerprint.identity)
+                && self.tree.with_inode(&stat.fingerprint.identity).is_empty()
+        });
+        for (name, stat) in arrived {
+            self.arrive(root, pass, slot, name, stat)?;
+        }
+        self.drop_empty_husk(root, slot, &handle)
+    }
+
+    fn cannot_list(&mut self, pass: &mut Pass, slot: Slot, path: &[Name], error: &io::Error) {
+        use rustix::io::Errno;
+        match Errno::from_io_error(error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                // Its place tells more.
+                if let Some((parent, name)) =
+                    self.tree.get(slot).and_then(|directory| Some((directory.parent?, directory.name.clone())))
+                    && !pass.saw(parent, &name)
+                {
+                    pass.queue.push_back((parent, Scope::Names([name].into())));
+                }
+            }
+            Some(Errno::XDEV) => {
+                let message = "Another file system is mounted here: what is on it is not synced, and nothing is deleted elsewhere.";
+                self.problems.set(ProblemPass::Scan, slot, None, disk::shown_path(path), message.to_owned());
+            }
+            _ => {
+                let message = format!("The directory can't be opened ({error}); what is in it stays as it is everywhere. {}", advice(error));
+                self.problems.set(ProblemPass::Scan, slot, None, disk::shown_path(path), message);
+            }
+        }
+    }
+
+    /// Compares one place with its record.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one place")]
+    fn sort_out(
+        &mut self,
+        root: &Root,
+        pass: &mut Pass,
+        (slot, handle): (Slot, &OwnedFd),
+        name: Name,
+        stored: Option<Stored>,
+        deep: bool,
+        arrived: &mut Vec<(Name, Stat)>,
+    ) -> Result<(), StepError> {
+        let mut stat = match disk::stat(handle, name.as_bytes()) {
+            Ok(stat) => stat,
+            Err(error) => {
+                self.problem(slot, Some(&name), format!("It can't be examined ({error}). {}", advice(&error)));
+                return Ok(());
+            }
+        };
+        let mut stored = stored.unwrap_or_default();
+        if let Some(intent) = stored.intent.take() {
+            match self.settle_intent((slot, handle), &name, stored.base.take(), intent, &mut stat)? {
+                Settled::Base(base) => stored.base = base,
+                Settled::Later => return Ok(()),
+            }
+        }
+        let record = stored.base;
+        if stat.is_none() && record.is_none() {
+            return Ok(());
+        }
+        if let Some(stat) = &stat {
+            if stat.fingerprint.kind == Kind::Special {
+                if !self.rules.is_ignored(&self.tree, slot, &name, false) {
+                    self.problem(slot, Some(&name), "A device, socket or pipe can't be synced; it is left alone.".to_owned());
+                }
+                return Ok(());
+            }
+            if stat.mount != root.mount() {
+                self.problem(slot, Some(&name), "Another file system is mounted here: what is on it is not synced, and nothing is deleted elsewhere.".to_owned());
+                return Ok(());
+            }
+        }
+        let here_directory = stat.is_some_and(|stat| stat.fingerprint.kind == Kind::Directory);
+        let was_directory = record.as_ref().is_some_and(|record| record.group().is_some());
+        let ignored = self.rules.is_ignored(&self.tree, slot, &name, here_directory || (stat.is_none() && was_directory));
+        match (stat, record) {
+            (Some(stat), Some(record)) if here_directory && was_directory => {
+                if stat.fingerprint.identity != record.fingerprint.identity {
+                    arrived.push((name, stat));
+                } else if deep && !ignored {
+                    if let Some(child) = self.tree.child(slot, &name) {
+                        pass.queue.push_back((child, Scope::All { deep: true }));
+                    }
+                }
+            }
+            // What is recorded and ignored is left as it is on both sides.
+            _ if ignored => {}
+            (Some(stat), None) if here_directory => arrived.push((name, stat)),
+            (Some(stat), None) => pass.found.push(Found { slot, name, stat, record: None }),
+            (Some(stat), Some(record)) if !here_directory && !was_directory => {
+                if stat.fingerprint == record.fingerprint {
+                    self.is_quiet(slot, &name);
+                } else {
+                    let same = stat.fingerprint.identity == record.fingerprint.identity;
+                    let list = if same { &mut pass.edited } else { &mut pass.found };
+                    list.push(Found { slot, name, stat, record: Some(record) });
+                }
+            }
+            (stat, Some(record)) => {
+                self.miss(pass, slot, &name, record)?;
+                match stat {
+                    Some(stat) if here_directory => arrived.push((name, stat)),
+                    Some(stat) => pass.found.push(Found { slot, name, stat, record: None }),
+                    None => {}
+                }
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// A recorded thing is not at its place.
+    fn miss(&mut self, pass: &mut Pass, slot: Slot, name: &Name, record: Record) -> Result<(), StepError> {
+        self.put(slot, name, None)?;
+        if record.group().is_none() {
+            pass.missed.push(Missed { slot, name: name.clone(), record });
+        } else if let Some(child) = self.tree.child(slot, name) {
+            self.tree.relocate(child, None, name.clone());
+            let identity = record.fingerprint.identity;
+            pass.limbo.insert(identity, Limbo { slot: child, record, parent: slot, name: name.clone() });
+        }
+        Ok(())
+    }
+
+    /// A directory is at a place where this one was not.
+    fn arrive(
+        &mut self,
+        root: &Root,
+        pass: &mut Pass,
+        slot: Slot,
+        name: Name,
+        stat: Stat,
+    ) -> Result<(), StepError> {
+        // What was recorded here may have been found elsewhere since.
+        let record = self.stored(slot, &name)?.and_then(|stored| stored.base).filter(|base| base.group().is_some());
+        let writable = self.view.writable();
+        self.is_quiet(slot, &name);
+        let identity = stat.fingerprint.identity;
+        if writable && let Some(limbo) = self.take_moved(root, pass, slot, &identity)? {
+            if let Some(record) = record {
+                self.miss(pass, slot, &name, record)?;
+            }
+            let Limbo { slot: child, mut record, parent: old_parent, name: old_name } = limbo;
+            let parent = self.parent_node(slot)?;
+            if (old_parent != slot || old_name != name)
+                && !record.is_husk()
+                && let Some(seen) = record.seen(&name)
+            {
+                self.operations.extend(edit::relocate(&seen, parent, &name, fresh()?));
+            }
+            record.fingerprint = stat.fingerprint;
+            record.pending = true;
+            record.conflict = false;
+            self.tree.relocate(child, Some(slot), name.clone());
+            for inside in self.tree.subtree(child) {
+                self.tree.set_watched(inside, false);
+            }
+            self.put(slot, &name, Some(Stored { base: Some(record), intent: None }))?;
+            pass.queue.push_back((child, Scope::All { deep: true }));
+            return Ok(());
+        }
+        if let Some(mut record) = record {
+            // Another directory of the same name, such as one that was copied back: the same directory to people.
+            record.fingerprint = stat.fingerprint;
+            self.put(slot, &name, Some(Stored { base: Some(record), intent: None }))?;
+            if let Some(child) = self.tree.child(slot, &name) {
+                self.tree.set_watched(child, false);
+                pass.queue.push_back((child, Scope::All { deep: true }));
+            }
+            return Ok(());
+        }
+        let parent = if writable { Some(self.parent_node(slot)?) } else { self.tree_node(slot) };
+        let group = fresh()?;
+        let shown = Shown::Directory { group, husk: false };
+        let entry = match parent {
+            Some(parent) if self.behind.contains_key(&slot) || !writable => {
+                self.view.entry(parent, &name)?.filter(|entry| entry.is_directory())
+            }
+            _ => None,
+        };
+        let record = match (entry, parent) {
+            (Some(entry), _) => Record::of(&entry, shown, stat.fingerprint),
+            (None, Some(parent)) if writable => {
+                let node = NodeId::new(NodeKind::Directory, fresh()?);
+                self.operations.extend(edit::create(parent, name.clone(), node, Value::Directory, None));
+                Record {
+                    parts: vec![Part::own(node)],
+                    pending: true,
+                    conflict: false,
+                    shown,
+                    metadata: Default::default(),
+                    fingerprint: stat.fingerprint,
+                }
+            }
+            _ => {
+                self.problem(slot, Some(&name), READ_ONLY.to_owned());
+                return Ok(());
+            }
+        };
+        let adopted = !record.pending;
+        let child = self.tree.add(Some(slot), name.clone(), group, record.nodes().collect());
+        self.put(slot, &name, Some(Stored { base: Some(record), intent: None }))?;
+        if adopted {
+            self.behind.entry(child).or_default();
+        }
+        pass.queue.push_back((child, Scope::All { deep: true }));
+        Ok(())
+    }
+
+    /// The directory of this identity, if it was recorded somewhere else and is no longer there.
+    fn take_moved(
+        &mut self,
+        root: &Root,
+        pass: &mut Pass,
+        to: Slot,
+        identity: &Identity,
+    ) -> Result<Option<Limbo>, StepError> {
+        if let Some(limbo) = pass.limbo.remove(identity) {
+            return Ok(Some(limbo));
+        }
+        for slot in self.tree.with_inode(identity) {
+            let records = self.records(slot)?;
+            let found = records.into_iter().find_map(|(name, stored)| {
+                let record = stored.base?;
+                (record.group().is_some() && record.fingerprint.identity == *identity).then_some((name, record))
+            });
+            let Some((name, record)) = found else { continue };
+            let Some(child) = self.tree.child(slot, &name) else { continue };
+            let still_there = self
+                .tree
+                .path(slot)
+                .and_then(|path| root.directory(&path).ok())
+                .and_then(|handle| disk::stat(&handle, name.as_bytes()).ok().flatten())
+                .is_some_and(|stat| stat.fingerprint.identity == *identity);
+            if still_there || self.tree.is_inside(to, child) {
+                continue;
+            }
+            self.put(slot, &name, None)?;
+            self.tree.relocate(child, None, name.clone());
+            // Whatever else is at the old place now is to be looked at.
+            pass.queue.push_back((slot, Scope::Names([name.clone()].into())));
+            return Ok(Some(Limbo { slot: child, record, parent: slot, name }));
+        }
+        Ok(None)
+    }
+
+    /// The tree's node of a directory.
+    pub(crate) fn tree_node(&self, slot: Slot) -> Option<NodeId> {
+        self.tree.get(slot)?.nodes.first().copied()
+    }
+
+    /// The tree's node of a directory; one that was deleted there and is needed again is made anew.
+    pub(crate) fn parent_node(&mut self, slot: Slot) -> Result<NodeId, StepError> {
+        if let Some(node) = self.tree_node(slot) {
+            return Ok(node);
+        }
+        let place = self.tree.get(slot).and_then(|directory| Some((directory.parent?, directory.name.clone())));
+        let Some((above, name)) = place else { return Err(StepError::Record) };
+        let parent = self.parent_node(above)?;
+        let mut stored = self.stored(above, &name)?.ok_or(StepError::Record)?;
+        let base = stored.base.as_mut().ok_or(StepError::Record)?;
+        let node = NodeId::new(NodeKind::Directory, fresh()?);
+        self.operations.extend(edit::create(parent, name.clone(), node, Value::Directory, None));
+        base.parts = vec![Part::own(node)];
+        base.pending = true;
+        if let Shown::Directory { husk, .. } = &mut base.shown {
+            *husk = false;
+        }
+        self.tree.set_nodes(slot, vec![node]);
+        self.put(above, &name, Some(stored))?;
+        Ok(node)
+    }
+
+    /// Removes a directory that was deleted elsewhere and stayed for what was not synced, once that is gone.
+    fn drop_empty_husk(&mut self, root: &Root, slot: Slot, handle: impl AsFd) -> Result<(), StepError> {
+        if slot == ROOT || self.tree_node(slot).is_some() || !disk::names(handle).is_ok_and(|names| names.is_empty()) {
+            return Ok(());
+        }
+        let place = self.tree.get(slot).and_then(|directory| Some((directory.parent?, directory.name.clone())));
+        let Some((above, name)) = place else { return Ok(()) };
+        let husk = self.stored(above, &name)?.and_then(|stored| stored.base).is_some_and(|base| base.is_husk());
+        if husk
+            && let Some(path) = self.tree.path(above)
+            && let Ok(parent) = root.directory(&path)
+            && disk::remove_directory(&parent, name.as_bytes()).is_ok()
+        {
+            self.put(above, &name, None)?;
+            self.tree.remove(slot);
+        }
+        Ok(())
+    }
+
+    /// Reports about a place of a scan.
+    pub(crate) fn problem(&mut self, slot: Slot, name: Option<&Name>, message: String) {
+        let mut path = self.tree.path(slot).unwrap_or_default();
+        path.extend(name.cloned());
+        self.problems.set(ProblemPass::Scan, slot, name, disk::shown_path(&path), message);
+    }
+}
+
+/// What a reader is told of its own changes.
+pub(crate) const READ_ONLY: &str = "It was changed here, but this device may only read the folder: the change stays here and is not sent. \
+     Move it elsewhere to get the folder's version back.";

@@ -1,0 +1,201 @@
+//! The handle of an attached directory.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use ouisync_engine::view::{FolderView, ViewControl, ViewStatus};
+use tokio::sync::mpsc;
+
+use crate::{error::WorktreeError, location, runner::Runner, watch::Notice};
+
+/// How a directory is watched.
+#[derive(Clone)]
+pub struct WorktreeOptions {
+    /// How long nothing more must happen before changes are looked at.
+    pub debounce: Duration,
+    /// How long changes wait at most while more keep coming.
+    pub debounce_limit: Duration,
+    /// Time between full scans.
+    pub rescan_interval: Duration,
+    /// Time after which what failed is tried again.
+    pub retry_interval: Duration,
+    /// Listen to the file system; without it only scans find changes.
+    pub watch: bool,
+    /// After so many steps the thread stops as if it had crashed.
+    #[cfg(test)]
+    pub(crate) steps_left: Option<Arc<std::sync::atomic::AtomicU64>>,
+    /// Called between the check of a file and its replacement.
+    #[cfg(test)]
+    pub(crate) before_replace: Option<Arc<dyn Fn(&ouisync_model::name::Name) + Send + Sync>>,
+}
+
+impl Default for WorktreeOptions {
+    fn default() -> Self {
+        Self {
+            debounce: Duration::from_millis(50),
+            debounce_limit: Duration::from_millis(500),
+            rescan_interval: Duration::from_secs(600),
+            retry_interval: Duration::from_secs(30),
+            watch: true,
+            #[cfg(test)]
+            steps_left: None,
+            #[cfg(test)]
+            before_replace: None,
+        }
+    }
+}
+
+/// An attached directory: one thread owns its state. Dropping it detaches.
+pub struct Worktree {
+    path: PathBuf,
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worktree {
+    /// Attaches the directory at `path` (made when it is missing, unless the folder was attached before) to a folder.
+    ///
+    /// Returns when the directory is open and the thread runs; the first full scan follows. Check `path` with
+    /// [`location::check`] first.
+    pub fn attach(view: FolderView, path: PathBuf, options: WorktreeOptions) -> Result<Self, WorktreeError> {
+        let path = location::check(&path, &[])?;
+        let (sender, notices) = mpsc::unbounded_channel();
+        let control = Arc::new(Control {
+            notices: sender,
+            stopping: AtomicBool::new(false),
+            told: Mutex::new(Told { view: Some(view.clone()), requested: 1, status: ViewStatus::default() }),
+        });
+        let runner = view
+            .attach(control.clone())
+            .map_err(WorktreeError::from)
+            .and_then(|events| Runner::open(view, path.clone(), options, control.clone(), notices, events))
+            .inspect_err(|_| control.told().view = None)?;
+        let thread = std::thread::Builder::new()
+            .name("ouisync-worktree".to_owned())
+            .spawn(move || runner.run())
+            .map_err(WorktreeError::Thread)?;
+        Ok(Self { path, control, thread: Some(thread) })
+    }
+
+    /// The directory, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Scans for local changes now; returns at once. The folder counts as unsettled until that is done.
+    pub fn rescan(&self) {
+        self.control.rescan();
+    }
+
+    /// The user says that the emptied directory was emptied on purpose: its files are to be deleted everywhere.
+    pub fn confirm_deletion(&self) {
+        self.control.send(Notice::ConfirmDeletion);
+    }
+
+    /// The user says that another directory than before is at the path on purpose. It is taken over as at first attaching: what is
+    /// equal unites, what differs becomes a conflict, nothing is deleted.
+    pub fn adopt_root(&self) {
+        self.control.send(Notice::AdoptRoot);
+    }
+
+    /// Ends the thread and waits for it. A change that is being recorded or applied is finished or left for the next attaching.
+    pub fn detach(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.control.stopping.store(true, Ordering::Release);
+        self.control.send(Notice::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(path = %self.path.display(), "the directory's thread ended by a panic");
+        }
+        self.control.told().view = None;
+    }
+}
+
+impl Drop for Worktree {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What the thread shares with its handle and the engine.
+pub(crate) struct Control {
+    notices: mpsc::UnboundedSender<Notice>,
+    stopping: AtomicBool,
+    told: Mutex<Told>,
+}
+
+/// What the engine was last told.
+struct Told {
+    /// `None` once detached: the engine holds the control, which must not hold the engine.
+    view: Option<FolderView>,
+    /// Number of scans asked for.
+    requested: u64,
+    status: ViewStatus,
+}
+
+impl Control {
+    pub(crate) fn send(&self, notice: Notice) {
+        // Without a receiver the thread is gone and nobody waits.
+        let _ = self.notices.send(notice);
+    }
+
+    /// Whether the thread is to end.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Number of scans asked for up to now.
+    pub(crate) fn requested(&self) -> u64 {
+        self.told().requested
+    }
+
+    /// A sender for the watcher.
+    pub(crate) fn notices(&self) -> mpsc::UnboundedSender<Notice> {
+        self.notices.clone()
+    }
+
+    /// Tells the engine. `done`: the scan number up to which everything is recorded, if all else is settled.
+    pub(crate) fn tell(&self, done: Option<u64>, problems: Vec<ouisync_engine::status::Problem>) {
+        let mut told = self.told();
+        let status = ViewStatus { settled: done == Some(told.requested), problems };
+        if status != told.status {
+            told.status = status.clone();
+            if let Some(view) = &told.view {
+                view.set_status(status);
+            }
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ViewControl for Control {
+    fn rescan(&self) {
+        {
+            // Unsettled before this returns: whoever asks afterwards can't see the state from before the scan.
+            let mut told = self.told();
+            told.requested += 1;
+            if told.status.settled {
+                told.status.settled = false;
+                let status = told.status.clone();
+                if let Some(view) = &told.view {
+                    view.set_status(status);
+                }
+            }
+        }
+        self.send(Notice::Rescan);
+    }
+}
