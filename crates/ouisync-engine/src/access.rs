@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use ouisync_crypto::secret::ReadSecret;
 use ouisync_model::{
     id::{ChunkId, CommitId, DeviceId, FolderId, MemberId, NodeId, PackId},
     operation::{ChunkRef, FileContent, FileData, Operation, PackSize, PackTable, Value},
@@ -738,7 +737,6 @@ impl ContentStream for Stream {
 /// The keys that new content is sealed with.
 pub(crate) fn ingest_keys(folder: &Folder) -> Option<IngestKeys> {
     let content = folder.keys.content_keys()?;
-    let epoch = folder.roster().state().current_epoch()?.epoch;
-    let secret: ReadSecret = folder.keys.read_secret(&epoch)?.clone();
-    Some(IngestKeys { chunk_ids: content.chunk_id, gear: content.gear, secret })
+    let (_, secret) = folder.roster().sealing_epoch(&folder.keys)?;
+    Some(IngestKeys { chunk_ids: content.chunk_id, gear: content.gear, secret: secret.clone() })
 }

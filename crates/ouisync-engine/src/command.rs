@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use ouisync_crypto::proof::{ChannelId, Exporter, Side};
+use ouisync_crypto::proof::{Exporter, Side};
 use ouisync_model::id::{DeviceId, FolderId, PackId};
 use ouisync_sync::{
     codec::FolderMessage,
@@ -50,7 +50,6 @@ pub(crate) enum Command {
 pub(crate) struct NewPeer {
     pub(crate) peer: PeerKey,
     pub(crate) device: DeviceId,
-    pub(crate) channel: ChannelId,
     pub(crate) rights: Rights,
     pub(crate) exporter: Exporter,
     pub(crate) side: Side,

@@ -90,11 +90,6 @@ impl PeerLink {
     pub(crate) fn close(&self, reason: &str) {
         self.handle.close(CloseCode::Violation, reason);
     }
-
-    /// The peer's socket.
-    pub(crate) fn remote_address(&self) -> Option<std::net::SocketAddr> {
-        self.handle.remote_address()
-    }
 }
 
 type Channels = Arc<Mutex<HashMap<ChannelId, Route>>>;
@@ -221,7 +216,6 @@ impl Session {
                     let new = NewPeer {
                         peer,
                         device,
-                        channel: opened.channel,
                         rights: opened.rights,
                         exporter,
                         side,

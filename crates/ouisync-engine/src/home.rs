@@ -54,17 +54,6 @@ impl Home {
         self.path.join("folders").join(&folder.to_string()[..32])
     }
 
-    /// The directories under `folders`, as they are named.
-    pub(crate) fn folder_directories(&self) -> Result<Vec<PathBuf>, EngineError> {
-        let path = self.path.join("folders");
-        let fail = |source| EngineError::Io { path: path.clone(), source };
-        fs::read_dir(&path)
-            .map_err(fail)?
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<io::Result<_>>()
-            .map_err(fail)
-    }
-
     /// Reads a small file; `None` when there is none.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
         let path = self.path.join(name);

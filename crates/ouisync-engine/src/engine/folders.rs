@@ -125,17 +125,13 @@ impl Engine {
             engine.folder(&id)
         })
         .await?;
-        let mut state = folder.shared.join_state();
-        let entered = state.wait_for(|state| *state != JoinState::Waiting);
-        let entered = tokio::time::timeout(timeout, entered).await;
-        let refused = match entered {
-            Ok(Ok(state)) => match &*state {
-                JoinState::Refused(reason) => Some(*reason),
-                _ => None,
-            },
-            _ => None,
+        let mut changes = folder.shared.join_state();
+        let decided = async {
+            let state = changes.wait_for(|state| *state != JoinState::Waiting).await;
+            state.map_or(JoinState::Waiting, |state| state.clone())
         };
-        if let Some(reason) = refused {
+        let state = tokio::time::timeout(timeout, decided).await.unwrap_or(JoinState::Waiting);
+        if let JoinState::Refused(reason) = state {
             self.forget_folder(id).await?;
             return Err(EngineError::Invitation(reason.to_owned()));
         }

@@ -300,8 +300,7 @@ impl Folder {
         let previous = self.store.chain(member).iter().map(|chain| chain.sequence).max().unwrap_or_default();
         let added: Vec<_> =
             packs.iter().map(|(table, size)| PackAdd { pack: table.pack, size: *size }).collect();
-        let epoch = self.roster().state().current_epoch().ok_or(EngineError::Locked)?.epoch;
-        let secret = self.keys.read_secret(&epoch).ok_or(EngineError::Locked)?;
+        let (epoch, secret) = self.roster().sealing_epoch(&self.keys).ok_or(EngineError::Locked)?;
         let body = CommitBody {
             time: now,
             operations,

@@ -8,7 +8,7 @@ use ouisync_crypto::{
     proof::MemberProof,
     roster::{Added, statement::RosterEntry},
 };
-use ouisync_model::{id::PackId, operation::PackSize};
+use ouisync_model::id::PackId;
 use ouisync_store::error::{ErrorKind, StoreError};
 use ouisync_sync::{
     codec::Contact,
@@ -200,11 +200,6 @@ impl Folder {
                 self.sync.packs_durable(&[*pack]);
             }
         }
-    }
-
-    /// Size of a pack that is live or held.
-    pub(super) fn pack_size(&self, pack: PackId) -> Option<PackSize> {
-        self.sync.facts().pack(&pack).map(|facts| facts.size)
     }
 
     /// Peers for the status: member if proven, device, figures of the exchange.
