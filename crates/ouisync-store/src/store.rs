@@ -25,6 +25,7 @@ use crate::{
     backend::{Backend, CatalogueLimits, directory::DirectoryBackend},
     catalogue::{Draft, PackRecord, Presence, Summary, encode, key, records::Records},
     error::StoreError,
+    pack_file,
     store::incoming::Partial,
 };
 
@@ -152,22 +153,16 @@ impl Store {
             cache: options.cache,
             write_buffer: options.write_buffer,
         };
-        for directory in [
-            "",
-            crate::pack_file::PACKS,
-            crate::pack_file::INCOMING,
-            crate::pack_file::TRASH,
-        ] {
-            if !directory.is_empty() {
-                backend
-                    .create_dir(Path::new(directory))
-                    .map_err(StoreError::io("making the store's directories"))?;
-            }
+        for directory in [pack_file::PACKS, pack_file::INCOMING, pack_file::TRASH] {
+            backend
+                .create_dir(Path::new(directory))
+                .map_err(StoreError::io("making the store's directories"))?;
         }
+        let records = backend.open_records(limits)?;
+        // The names of the catalogue and of these directories.
         backend
             .sync_dir(Path::new(""))
             .map_err(StoreError::sync("the store's directory"))?;
-        let records = backend.open_records(limits)?;
         let state = open::load(records.as_ref())?;
         let store = Self {
             inner: Arc::new(Inner {

@@ -29,6 +29,14 @@ impl DirectoryBackend {
             .mode(0o700)
             .create(&root)
             .map_err(StoreError::io("making the store's directory"))?;
+        let parent = root
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            File::open(parent)
+                .and_then(|parent| parent.sync_all())
+                .map_err(StoreError::sync("the name of the store's directory"))?;
+        }
         Ok(Self { root })
     }
 

@@ -45,7 +45,7 @@ pub struct FaultyBackend {
     disk: Arc<Mutex<Disk>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Disk {
     operations: u64,
     fault: Fault,
@@ -107,8 +107,20 @@ impl FaultyBackend {
     pub fn crash(&self, loss: Loss) -> Self {
         let disk = self.disk();
         let mut random = Random(match loss {
+            // What was not synced may still be lost by a later crash.
+            Loss::Nothing => {
+                let after = Disk {
+                    operations: 0,
+                    fault: Fault::None,
+                    stopped: false,
+                    ..disk.clone()
+                };
+                return Self {
+                    disk: Arc::new(Mutex::new(after)),
+                };
+            }
+            Loss::Unsynced => 0,
             Loss::Mixed(seed) => seed,
-            _ => 0,
         });
         let mut after = Disk {
             capacity: disk.capacity,

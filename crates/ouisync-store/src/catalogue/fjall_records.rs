@@ -75,6 +75,10 @@ impl Records for FjallRecords {
     }
 
     fn commit(&self, changes: Changes, durable: bool) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            // The database passes over empty batches, what they ask for included.
+            return if durable { self.persist() } else { Ok(()) };
+        }
         let mut batch = self.database.batch();
         if durable {
             batch = batch.durability(Some(PersistMode::SyncAll));

@@ -51,9 +51,11 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
         stored_packs: 0,
         missing_bytes: 0,
         received_bytes: 0,
-        dirty: false,
+        // So may it have left catalogue batches that are not durable.
+        dirty: true,
         directories: BTreeSet::new(),
-        new_directories: false,
+        // A process that was killed may have made directories and not synced their names.
+        new_directories: true,
         poisoned: false,
     };
     scan_prefix(records, &[key::HEAD], |key, _| {

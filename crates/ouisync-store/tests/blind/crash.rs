@@ -177,6 +177,19 @@ impl Script {
         assert_eq!(store.heads(), [self.last.id()]);
     }
 
+    /// What is promised after [`Self::check`].
+    fn everything(&self) -> Promised {
+        Promised {
+            packs: [&self.b, &self.c, &self.d, &self.e]
+                .map(|pack| pack.id)
+                .into(),
+            commits: [&self.own, &self.others, &self.releasing, &self.last]
+                .map(Commit::id)
+                .into(),
+            roster: 2,
+        }
+    }
+
     fn operations(&self) -> u64 {
         let backend = FaultyBackend::default();
         let store = self.open(&backend).unwrap();
@@ -214,6 +227,10 @@ fn every_stop_leaves_a_sound_store() {
                 .open(&after)
                 .unwrap_or_else(|error| panic!("{label}: {error}"));
             script.check(&store, &promised, &label);
+            // A later power cut takes what neither run synced.
+            drop(store);
+            let store = script.open(&after.crash(Loss::Unsynced)).unwrap();
+            script.check(&store, &script.everything(), &format!("{label}, then cut"));
         }
     }
 }
@@ -351,4 +368,37 @@ fn backend_is_tidy(backend: &FaultyBackend) -> bool {
     ["incoming", "trash"]
         .iter()
         .all(|directory| backend.list_files(Path::new(directory)).unwrap().is_empty())
+}
+
+#[test]
+fn what_a_killed_process_left_unsynced_is_synced_before_it_is_promised() {
+    let clock = Clock::new();
+    let pack = Pack::new("left", 2);
+    let others = commit(1, 1, &[], &[&pack], &[]);
+    let open =
+        |backend: &FaultyBackend| Store::open(Arc::new(backend.clone()), clock.options()).unwrap();
+    let first = FaultyBackend::default();
+    let store = open(&first);
+    store
+        .put_commits(std::slice::from_ref(&others), Disposition::Accepted, false)
+        .unwrap();
+    store.receive_pack(pack.id, &pack.bytes).unwrap();
+
+    let killed = first.crash(Loss::Nothing);
+    let store = open(&killed);
+    store
+        .put_commits(std::slice::from_ref(&others), Disposition::Accepted, true)
+        .unwrap();
+    assert!(
+        open(&killed.crash(Loss::Unsynced))
+            .contains(others.id())
+            .unwrap()
+    );
+
+    let killed = first.crash(Loss::Nothing);
+    let store_again = open(&killed);
+    assert_eq!(store_again.sync_packs().unwrap(), [pack.id]);
+    let cut = open(&killed.crash(Loss::Unsynced));
+    assert!(cut.has_pack(pack.id).unwrap() && cut.contains(others.id()).unwrap());
+    drop(store);
 }
