@@ -117,6 +117,17 @@ impl LanBook {
         }
     }
 
+    /// Forgets all devices, for example because the interfaces changed.
+    pub fn forget_all(&self) {
+        let mut inner = self.lock();
+        let devices = std::mem::take(&mut inner.devices);
+        if let Some(events) = &inner.events {
+            for device in devices.into_keys() {
+                let _ = events.send(LanEvent::Gone { device });
+            }
+        }
+    }
+
     /// Where a device says it listens; empty when it has not been seen.
     pub fn sockets(&self, device: DeviceId) -> Vec<SocketAddr> {
         self.lock()

@@ -2,7 +2,11 @@
 //!
 //! Everything of `iroh` that would contact a third party is off: relays, DNS, look-up servers, port mapping, metrics.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use iroh::{
     EndpointAddr, EndpointId, RelayMode, TransportAddr,
@@ -16,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::{
     address::{DeviceAddress, MAX_SOCKETS, is_dialable},
@@ -48,13 +52,14 @@ const ACCEPT_QUEUE: usize = 16;
 
 /// The device on UDP.
 pub(crate) struct QuicTransport {
-    endpoint: iroh::Endpoint,
+    /// `None` once closed: the sockets stay bound as long as any clone of it lives.
+    endpoint: RwLock<Option<iroh::Endpoint>>,
     device: DeviceId,
     accepted: Mutex<mpsc::Receiver<Connection>>,
     closing: CancellationToken,
     lan: LanBook,
-    discovery: Option<discovery::Discovery>,
-    _acceptor: AbortOnDropHandle<()>,
+    discovery: Option<AbortOnDropHandle<()>>,
+    acceptor: AbortOnDropHandle<()>,
 }
 
 impl QuicTransport {
@@ -74,35 +79,38 @@ impl QuicTransport {
                 .bind_addr(socket)
                 .map_err(|error| BindError::Transport(Box::new(error)))?;
         }
+        let lan = LanBook::default();
+        if options.lan {
+            let lookup = discovery::BookLookup(lan.clone());
+            builder = builder.address_lookup(lookup);
+        }
         let endpoint = builder
             .bind()
             .await
             .map_err(|error| BindError::Transport(Box::new(error)))?;
-        let lan = LanBook::default();
-        let discovery = if options.lan {
-            match discovery::Discovery::start(&endpoint, lan.clone()).await {
-                Ok(discovery) => Some(discovery),
-                Err(error) => {
-                    // A host without multicast still reaches known addresses.
-                    warn!(%error, "no discovery on the LAN");
-                    None
-                }
-            }
-        } else {
-            None
-        };
         let closing = CancellationToken::new();
+        let discovery = options.lan.then(|| {
+            let run = discovery::run(endpoint.clone(), lan.clone(), closing.clone());
+            AbortOnDropHandle::new(tokio::spawn(run))
+        });
         let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE);
         let acceptor = tokio::spawn(accept_all(endpoint.clone(), sender, closing.clone()));
         Ok(Self {
-            endpoint,
+            endpoint: RwLock::new(Some(endpoint)),
             device,
             accepted: Mutex::new(receiver),
             closing,
             lan,
             discovery,
-            _acceptor: AbortOnDropHandle::new(acceptor),
+            acceptor: AbortOnDropHandle::new(acceptor),
         })
+    }
+
+    fn endpoint(&self) -> Option<iroh::Endpoint> {
+        self.endpoint
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     async fn dial(&self, address: &DeviceAddress) -> Result<Connection, ConnectError> {
@@ -110,9 +118,7 @@ impl QuicTransport {
         if device == self.device {
             return Err(ConnectError::SelfDial);
         }
-        if self.closing.is_cancelled() {
-            return Err(ConnectError::Closed);
-        }
+        let endpoint = self.endpoint().ok_or(ConnectError::Closed)?;
         let failed = |source| ConnectError::Failed { device, source };
         let id =
             EndpointId::from_bytes(device.as_bytes()).map_err(|error| failed(Box::new(error)))?;
@@ -138,7 +144,7 @@ impl QuicTransport {
         let address = EndpointAddr::from_parts(id, sockets.into_iter().map(TransportAddr::Ip));
         let connecting = async {
             let connection =
-                self.endpoint
+                endpoint
                     .connect(address, ALPN)
                     .await
                     .map_err(|error| match error {
@@ -152,7 +158,7 @@ impl QuicTransport {
                         } => ConnectError::Closed,
                         error => failed(Box::new(error)),
                     })?;
-            link::dialled(connection)
+            link::dialled(connection, self.closing.clone())
                 .await
                 .map_err(|error| failed(Box::new(error)))
         };
@@ -169,7 +175,8 @@ impl Transport for QuicTransport {
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        socket::reachable(&self.endpoint)
+        self.endpoint()
+            .map_or_else(Vec::new, |endpoint| socket::reachable(&endpoint))
     }
 
     fn connect<'a>(
@@ -197,7 +204,23 @@ impl Transport for QuicTransport {
         Box::pin(async move {
             self.closing.cancel();
             self.lan.close();
-            if timeout(CLOSE_TIMEOUT, self.endpoint.close()).await.is_err() {
+            let endpoint = self
+                .endpoint
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let Some(endpoint) = endpoint else { return };
+            self.acceptor.abort();
+            if let Some(discovery) = &self.discovery {
+                discovery.abort();
+            }
+            let bound = endpoint.bound_sockets();
+            let closing = async {
+                endpoint.close().await;
+                drop(endpoint);
+                socket::until_free(&bound).await;
+            };
+            if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
                 debug!("closing the endpoint took too long");
             }
         })
@@ -223,20 +246,24 @@ async fn accept_all(
                     // An error means that it was validated meanwhile; dropping it refuses it.
                     let _ = incoming.retry();
                 } else {
-                    handshakes.spawn(timeout(ACCEPT_TIMEOUT, accept_one(incoming, sender.clone())));
+                    handshakes.spawn(timeout(ACCEPT_TIMEOUT, accept_one(incoming, sender.clone(), closing.clone())));
                 }
             }
         }
     }
 }
 
-async fn accept_one(incoming: Incoming, sender: mpsc::Sender<Connection>) {
+async fn accept_one(
+    incoming: Incoming,
+    sender: mpsc::Sender<Connection>,
+    closing: CancellationToken,
+) {
     let connection = match incoming.await {
         Ok(connection) => connection,
         Err(error) => return debug!(%error, "an incoming connection failed"),
     };
     let raw = connection.clone();
-    match link::accepted(connection).await {
+    match link::accepted(connection, closing).await {
         // The caller takes too long: turn the newcomer away rather than keep it in the dark.
         Ok(connection) => {
             if sender.try_send(connection).is_err() {

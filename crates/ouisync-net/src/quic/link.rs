@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use iroh::endpoint::{Connection as QuicConnection, ConnectionError, SendStream, VarInt};
 use ouisync_model::id::DeviceId;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     bulk::{BulkReceiver, BulkSender},
@@ -20,22 +21,29 @@ const CONTROL_PRIORITY: i32 = 1;
 const BULK_PRIORITY: i32 = 0;
 
 /// Completes a connection that this side dialled: opens the control stream.
-pub(super) async fn dialled(quic: QuicConnection) -> Result<Connection, StreamError> {
+pub(super) async fn dialled(
+    quic: QuicConnection,
+    closing: CancellationToken,
+) -> Result<Connection, StreamError> {
     let (send, receive) = quic.open_bi().await.map_err(StreamError::ended)?;
     let mut control_sender = ControlSender::new(sink(send, CONTROL_PRIORITY)?);
     control_sender.open().await?;
-    assemble(quic, true, control_sender, Box::new(receive))
+    assemble(quic, closing, true, control_sender, Box::new(receive))
 }
 
 /// Completes a connection that the peer dialled: waits for its control stream.
-pub(super) async fn accepted(quic: QuicConnection) -> Result<Connection, StreamError> {
+pub(super) async fn accepted(
+    quic: QuicConnection,
+    closing: CancellationToken,
+) -> Result<Connection, StreamError> {
     let (send, receive) = quic.accept_bi().await.map_err(StreamError::ended)?;
     let control_sender = ControlSender::new(sink(send, CONTROL_PRIORITY)?);
-    assemble(quic, false, control_sender, Box::new(receive))
+    assemble(quic, closing, false, control_sender, Box::new(receive))
 }
 
 fn assemble(
     quic: QuicConnection,
+    closing: CancellationToken,
     is_dialer: bool,
     control_sender: ControlSender,
     control_source: ByteSource,
@@ -57,7 +65,7 @@ fn assemble(
     }));
     Ok(Connection {
         handle: ConnectionHandle::new(
-            Arc::new(QuicLink(quic)),
+            Arc::new(QuicLink { quic, closing }),
             Facts {
                 peer,
                 is_dialer,
@@ -84,11 +92,15 @@ impl ByteSink for QuicSink {
     }
 }
 
-struct QuicLink(QuicConnection);
+struct QuicLink {
+    quic: QuicConnection,
+    /// Cancelled once this endpoint closes.
+    closing: CancellationToken,
+}
 
 impl Link for QuicLink {
     fn remote_address(&self) -> Option<SocketAddr> {
-        let paths = self.0.paths();
+        let paths = self.quic.paths();
         let path = paths
             .iter()
             .find(|path| path.is_selected())
@@ -100,7 +112,7 @@ impl Link for QuicLink {
     }
 
     fn rtt(&self) -> Option<Duration> {
-        let paths = self.0.paths();
+        let paths = self.quic.paths();
         let path = paths
             .iter()
             .find(|path| path.is_selected())
@@ -109,7 +121,7 @@ impl Link for QuicLink {
     }
 
     fn traffic(&self) -> Traffic {
-        let stats = self.0.stats();
+        let stats = self.quic.stats();
         Traffic {
             sent: stats.udp_tx.bytes,
             received: stats.udp_rx.bytes,
@@ -117,13 +129,13 @@ impl Link for QuicLink {
     }
 
     fn close(&self, code: CloseCode, reason: &str) {
-        self.0
+        self.quic
             .close(VarInt::from_u32(code.to_wire()), reason.as_bytes());
     }
 
     fn closed(&self) -> BoxFuture<'_, Closed> {
         Box::pin(async move {
-            match self.0.closed().await {
+            match self.quic.closed().await {
                 ConnectionError::LocallyClosed => Closed::Here,
                 ConnectionError::ApplicationClosed(close) => {
                     let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
@@ -134,6 +146,8 @@ impl Link for QuicLink {
                     }
                 }
                 ConnectionError::TimedOut | ConnectionError::Reset => Closed::Lost,
+                // The endpoint may be gone before it has told its own connections.
+                _ if self.closing.is_cancelled() => Closed::Here,
                 error => Closed::Failed(error.to_string()),
             }
         })

@@ -3,6 +3,7 @@
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::Duration,
 };
 
 use crate::endpoint::BindError;
@@ -45,6 +46,16 @@ fn probe(socket: SocketAddr) -> Result<SocketAddr, BindError> {
             ErrorKind::AddrInUse => BindError::PortTaken { socket },
             _ => BindError::Socket { socket, source },
         })
+}
+
+/// Waits until the sockets of a closed endpoint are free; its tasks end on their own, a moment later.
+pub(super) async fn until_free(bound: &[SocketAddr]) {
+    while bound
+        .iter()
+        .any(|socket| matches!(probe(*socket), Err(BindError::PortTaken { .. })))
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Where the endpoint can be reached now; loopback only when there is nothing else.
