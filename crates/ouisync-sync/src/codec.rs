@@ -129,7 +129,8 @@ pub enum FolderMessage {
         #[serde(deserialize_with = "bounded::<MAX_IDS, _, _>")]
         lacking: Vec<PackId>,
     },
-    /// So many more commits, in the order in which they came, are checked and durable.
+    /// So many more commits, in the order in which they came, are checked and durable. The first one follows the first
+    /// Heads of the receiver and the lists that those call for; it may tell of none.
     Accepted {
         /// Since the last such message.
         commits: u32,

@@ -55,6 +55,7 @@ impl Victim {
         let heads = self.sync.facts().roster_heads();
         self.say(FolderMessage::Roster { heads });
         self.say(FolderMessage::Heads { chains });
+        self.say(FolderMessage::Accepted { commits: 0 });
     }
 
     fn say(&mut self, message: FolderMessage) {

@@ -1,14 +1,15 @@
-//! Seeds of tests: `OUISYNC_SEED=n cargo test` replays one.
+//! Seeds of tests: `OUISYNC_SEED=n cargo test` replays one, `OUISYNC_SEEDS=n cargo test` runs so many.
 
 /// The seeds that a test runs: the one of the environment variable `OUISYNC_SEED`, else `0..count`.
 pub fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("OUISYNC_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-    {
+    match number("OUISYNC_SEED") {
         Some(seed) => vec![seed],
-        None => (0..count).collect(),
+        None => (0..number("OUISYNC_SEEDS").unwrap_or(count)).collect(),
     }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Prints how to replay when the test panics while this lives.

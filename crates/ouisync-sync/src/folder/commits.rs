@@ -127,6 +127,7 @@ impl<F: FolderFacts> FolderSync<F> {
             return self.drop_peer(peer, DropReason::Flood);
         }
         if first {
+            state.commits.acknowledge = true;
             state.commits.behind.extend(self.chains.keys());
             self.refresh_all();
         }
@@ -244,6 +245,7 @@ impl<F: FolderFacts> FolderSync<F> {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
+        state.commits.acknowledged = true;
         for _ in 0..count {
             let Some((.., bytes)) = state.commits.unaccepted.pop_front() else {
                 return self.drop_peer(peer, DropReason::WrongAccepted);
@@ -448,6 +450,7 @@ impl<F: FolderFacts> FolderSync<F> {
     pub(super) fn flush_commits(&mut self, peer: PeerKey) {
         while let Some(state) = self.peers.get_mut(&peer)
             && state.exchanged()
+            && state.commits.comparable()
             && state.allowed()
             && state.unsent <= self.limits.unsent
             && state.commits.unaccepted_bytes < self.limits.unaccepted
@@ -545,9 +548,15 @@ impl<F: FolderFacts> FolderSync<F> {
     }
 
     pub(super) fn flush_accepted(&mut self, peer: PeerKey) {
-        if let Some(state) = self.peers.get_mut(&peer)
-            && state.commits.accepted_owed > 0
-        {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let owed = state.commits.accepted_owed > 0
+            || state.commits.acknowledge
+                && state.exchanged_opening()
+                && state.commits.lists_owed.is_empty();
+        if owed {
+            state.commits.acknowledge = false;
             let commits = std::mem::take(&mut state.commits.accepted_owed);
             self.send(peer, FolderMessage::Accepted { commits });
         }

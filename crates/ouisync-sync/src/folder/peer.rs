@@ -115,6 +115,10 @@ pub(super) struct PeerCommits {
     pub(super) opening: bool,
     /// Its first Heads came and was used.
     pub(super) heard: bool,
+    /// Its first Heads must be acknowledged, after the lists that it calls for.
+    pub(super) acknowledge: bool,
+    /// It acknowledged our first Heads, so that its lists have come.
+    pub(super) acknowledged: bool,
     /// Its Heads that came before it was allowed to exchange.
     pub(super) early: Vec<Chain>,
     pub(super) early_heads: bool,
@@ -224,9 +228,21 @@ impl PeerCommits {
         }
     }
 
+    /// Numbers and lists tell what it has, so that what is sent leaves no gap.
+    pub(super) fn comparable(&self) -> bool {
+        self.acknowledged
+            && !self
+                .behind
+                .iter()
+                .any(|author| self.chains.get(author).is_some_and(|chain| chain.awaiting))
+    }
+
     /// Nothing is on its way or waiting to be sent.
     pub(super) fn all_accepted(&self) -> bool {
-        self.behind.is_empty() && self.queue.is_empty() && self.unaccepted.is_empty()
+        self.acknowledged
+            && self.behind.is_empty()
+            && self.queue.is_empty()
+            && self.unaccepted.is_empty()
     }
 }
 
