@@ -158,7 +158,7 @@ fn chains_follow_forks() {
     let right_end = commit(1, 3, &[&over_right], &[], &[]);
     let gap = commit(5, 2, &[&first], &[], &[]);
     assert!(matches!(
-        store.put_commits(&[other.clone()], Disposition::Accepted, false),
+        store.put_commits(std::slice::from_ref(&other), Disposition::Accepted, false),
         Err(StoreError::ParentMissing { .. })
     ));
     store

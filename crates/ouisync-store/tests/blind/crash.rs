@@ -88,12 +88,16 @@ impl Script {
         // Own packs and commit.
         store.create_pack(&self.a.hashes, &self.a.bytes)?;
         store.create_pack(&self.b.hashes, &self.b.bytes)?;
-        store.put_commits(&[self.own.clone()], Disposition::Accepted, true)?;
+        store.put_commits(std::slice::from_ref(&self.own), Disposition::Accepted, true)?;
         promised.commits.insert(self.own.id());
         promised.packs.extend([self.a.id, self.b.id]);
 
         // Another's commit and packs.
-        store.put_commits(&[self.others.clone()], Disposition::Accepted, false)?;
+        store.put_commits(
+            std::slice::from_ref(&self.others),
+            Disposition::Accepted,
+            false,
+        )?;
         store.begin_pack(&self.c.hashes)?;
         store.write_frames(self.c.id, 2, self.c.frames(2, 2))?;
         store.write_frames(self.c.id, 0, self.c.frames(0, 2))?;
@@ -103,7 +107,11 @@ impl Script {
         assert!(promised.packs.contains(&self.c.id) || store.has_pack(self.c.id)?);
 
         // A release, and its collection.
-        store.put_commits(&[self.releasing.clone()], Disposition::Accepted, true)?;
+        store.put_commits(
+            std::slice::from_ref(&self.releasing),
+            Disposition::Accepted,
+            true,
+        )?;
         promised.commits.insert(self.releasing.id());
         promised.packs.remove(&self.a.id);
         self.clock.advance(60);
@@ -111,7 +119,11 @@ impl Script {
         assert!(!store.has_pack(self.a.id)?);
 
         // A pack that stays half here.
-        store.put_commits(&[self.last.clone()], Disposition::Accepted, false)?;
+        store.put_commits(
+            std::slice::from_ref(&self.last),
+            Disposition::Accepted,
+            false,
+        )?;
         store.begin_pack(&self.e.hashes)?;
         store.write_frames(self.e.id, 1, self.e.frames(1, 2))?;
 

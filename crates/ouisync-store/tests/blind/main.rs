@@ -4,5 +4,6 @@
 mod backend_conformance;
 mod behaviour;
 mod crash;
+mod kill;
 mod live_set;
 mod making;
