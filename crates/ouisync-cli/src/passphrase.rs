@@ -2,12 +2,12 @@
 
 use std::{
     io::{self, BufRead, IsTerminal, Read, Write},
-    sync::mpsc,
     time::Duration,
 };
 
 use ouisync_api::error::ErrorBody;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use tokio::sync::oneshot;
 
 use crate::context::{failure, usage};
 
@@ -20,26 +20,26 @@ pub(crate) fn at_terminal() -> bool {
 }
 
 /// Asks a person without echo, or reads a line of standard input.
-pub(crate) fn read(prompt: &str) -> Result<String, ErrorBody> {
-    if at_terminal() { ask(prompt) } else { line(None)?.ok_or_else(missing) }
+pub(crate) async fn read(prompt: &str) -> Result<String, ErrorBody> {
+    if at_terminal() { ask(prompt).await } else { line(None).await?.ok_or_else(missing) }
 }
 
 /// A new passphrase: a person types it twice.
-pub(crate) fn read_new(prompt: &str) -> Result<String, ErrorBody> {
+pub(crate) async fn read_new(prompt: &str) -> Result<String, ErrorBody> {
     if !at_terminal() {
-        return line(None)?.ok_or_else(missing);
+        return line(None).await?.ok_or_else(missing);
     }
-    let first = ask(prompt)?;
-    if first != ask("The same again: ")? {
+    let first = ask(prompt).await?;
+    if first != ask("The same again: ").await? {
         return Err(usage("the two are not the same", "Try again; nothing was changed."));
     }
     Ok(first)
 }
 
 /// A line of standard input; `None` at its end, or when nothing comes within `limit`.
-pub(crate) fn line(limit: Option<Duration>) -> Result<Option<String>, ErrorBody> {
-    let (sender, receiver) = mpsc::channel();
-    // A thread, since a read can't be given up: it ends with the process.
+pub(crate) async fn line(limit: Option<Duration>) -> Result<Option<String>, ErrorBody> {
+    let (sender, receiver) = oneshot::channel();
+    // A thread, since a read can't be given up: it ends with the process, and Ctrl-C is heard meanwhile.
     std::thread::spawn(move || {
         let mut line = Vec::new();
         let outcome = io::stdin().lock().take(MAX_LINE).read_until(b'\n', &mut line).map(|_| line);
@@ -47,8 +47,8 @@ pub(crate) fn line(limit: Option<Duration>) -> Result<Option<String>, ErrorBody>
         let _ = sender.send(outcome);
     });
     let received = match limit {
-        Some(limit) => receiver.recv_timeout(limit).ok(),
-        None => receiver.recv().ok(),
+        Some(limit) => tokio::time::timeout(limit, receiver).await.ok().and_then(Result::ok),
+        None => receiver.await.ok(),
     };
     let Some(outcome) = received else { return Ok(None) };
     let mut line = outcome.map_err(|error| failure(format!("standard input can't be read: {error}")))?;
@@ -89,10 +89,10 @@ impl Drop for Silence {
     }
 }
 
-fn ask(prompt: &str) -> Result<String, ErrorBody> {
+async fn ask(prompt: &str) -> Result<String, ErrorBody> {
     let broken = |error: io::Error| failure(format!("the terminal can't be used: {error}"));
     let mut stderr = io::stderr();
     write!(stderr, "{prompt}").and_then(|()| stderr.flush()).map_err(broken)?;
     let _silence = Silence::new().map_err(broken)?;
-    line(None)?.ok_or_else(missing)
+    line(None).await?.ok_or_else(missing)
 }

@@ -42,7 +42,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let link = match self.link.as_str() {
-            "-" => passphrase::line(None)?
+            "-" => passphrase::line(None)
+                .await?
                 .ok_or_else(|| usage("standard input is empty", "Give the invitation's link there, as one line."))?,
             given => given.to_owned(),
         };

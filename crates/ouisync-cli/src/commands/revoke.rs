@@ -29,7 +29,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let invitation = match self.invitation.as_str() {
-            "-" => passphrase::line(None)?
+            "-" => passphrase::line(None)
+                .await?
                 .ok_or_else(|| usage("standard input is empty", "Give the invitation's id or link there."))?,
             given => given.to_owned(),
         };

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
-        let passphrase = passphrase::read("Passphrase: ")?;
+        let passphrase = passphrase::read("Passphrase: ").await?;
         let folders = client.unlock(&UnlockRequest { folder: self.folder, passphrase }).await.map_err(refused)?;
         if context.json {
             output::json(&folders)?;

@@ -102,7 +102,7 @@ pub(super) fn verification(outcome: VerifyOutcome) -> data::Verification {
 
 pub(super) fn event(event: EngineEvent) -> Event {
     match event {
-        EngineEvent::FolderChanged(folder) => Event::FolderChanged { folder: folder.to_string() },
+        EngineEvent::FolderChanged(folder) | EngineEvent::ViewClosed(folder) => Event::FolderChanged { folder: folder.to_string() },
         EngineEvent::FoldersChanged => Event::FoldersChanged,
         EngineEvent::Warning { folder, message } => {
             Event::Warning { folder: folder.map(|folder| folder.to_string()), message }

@@ -1,0 +1,9 @@
+//! Whole devices: real processes with homes in temporary folders, driven as a script would drive them.
+
+#![allow(clippy::unwrap_used)]
+
+mod daemon;
+mod locks;
+mod members;
+mod node;
+mod sync;

@@ -1,0 +1,198 @@
+//! A device that only remembers what it was asked.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ouisync_api::{
+    data::{
+        Confirmation, CreateRequest, Device, Folder, FolderState, FolderStatus, Invitation, InviteRequest, JoinRequest,
+        LockRequest, Member, PassphraseRequest, Role, UnlockRequest, Verification,
+    },
+    error::{ErrorBody, ErrorKind},
+    event::Event,
+};
+use tokio::sync::{Notify, broadcast};
+
+use crate::service::{CheckWatch, Reply, Service};
+
+pub(super) struct Fake {
+    calls: Mutex<Vec<String>>,
+    events: broadcast::Sender<Event>,
+    pub(super) checking: Notify,
+    pub(super) check_stopped: Notify,
+    pub(super) waiting: Notify,
+    pub(super) wait_dropped: Arc<Notify>,
+}
+
+struct Tell(Arc<Notify>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+impl Fake {
+    pub(super) fn new() -> Self {
+        Self {
+            calls: Mutex::default(),
+            events: broadcast::channel(16).0,
+            checking: Notify::new(),
+            check_stopped: Notify::new(),
+            waiting: Notify::new(),
+            wait_dropped: Arc::default(),
+        }
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.events.send(event).unwrap();
+    }
+
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn note(&self, call: String) {
+        self.calls.lock().unwrap().push(call);
+    }
+}
+
+fn folder(name: &str) -> Folder {
+    Folder { folder: "00".into(), name: name.into(), role: Role::Safe, path: None }
+}
+
+fn status(name: &str) -> FolderStatus {
+    FolderStatus {
+        name: name.into(),
+        folder: "00".into(),
+        role: Role::Owner,
+        state: FolderState::Synced,
+        files: 0,
+        bytes: 0,
+        missing_bytes: 0,
+        stored_bytes: 0,
+        conflicts: 0,
+        problems: vec![],
+        peers: vec![],
+        path: None,
+        download_rate: 0,
+        upload_rate: 0,
+    }
+}
+
+fn missing() -> ErrorBody {
+    ErrorBody::new(ErrorKind::NotFound, "there is no such folder", "Make one.")
+}
+
+fn ok<T: Send + 'static>(value: T) -> Reply<'static, T> {
+    Box::pin(async move { Ok(value) })
+}
+
+impl Service for Fake {
+    fn device(&self) -> Reply<'_, Device> {
+        ok(Device { device: "00".into(), name: "fake".into(), addresses: vec![], passphrase_set: false })
+    }
+    fn connect(&self, _: String) -> Reply<'_, ()> {
+        ok(())
+    }
+    fn folders(&self) -> Reply<'_, Vec<Folder>> {
+        ok(vec![])
+    }
+    fn create(&self, request: CreateRequest) -> Reply<'_, Folder> {
+        self.note("create".into());
+        ok(folder(&request.name))
+    }
+    fn attach(&self, name: String, _: String) -> Reply<'_, Folder> {
+        ok(folder(&name))
+    }
+    fn confirm(&self, _: String, _: Confirmation) -> Reply<'_, ()> {
+        ok(())
+    }
+    fn forget(&self, _: String) -> Reply<'_, ()> {
+        ok(())
+    }
+    fn join(&self, _: JoinRequest) -> Reply<'_, Folder> {
+        ok(folder("joined"))
+    }
+    fn invite(&self, _: String, request: InviteRequest) -> Reply<'_, Invitation> {
+        ok(Invitation { link: "l".into(), invitation: "i".into(), role: request.role, uses: 1, expires_seconds: None })
+    }
+    fn revoke(&self, _: String, _: String) -> Reply<'_, ()> {
+        ok(())
+    }
+    fn members(&self, _: String) -> Reply<'_, Vec<Member>> {
+        ok(vec![])
+    }
+    fn remove_member(&self, folder: String, member: String) -> Reply<'_, ()> {
+        self.note(format!("remove {folder} {member}"));
+        ok(())
+    }
+    fn set_role(&self, folder: String, member: String, role: Role) -> Reply<'_, ()> {
+        self.note(format!("role {folder} {member} {role}"));
+        ok(())
+    }
+    fn statuses(&self) -> Reply<'_, Vec<FolderStatus>> {
+        ok(vec![status("Notes")])
+    }
+    fn status(&self, folder: String) -> Reply<'_, FolderStatus> {
+        if folder == "missing" {
+            return Box::pin(async { Err(missing()) });
+        }
+        self.note(format!("status {folder}"));
+        ok(status(&folder))
+    }
+    fn wait(&self, folder: String, timeout: Option<Duration>) -> Reply<'_, ()> {
+        Box::pin(async move {
+            if folder != "slow" {
+                return Ok(());
+            }
+            let _tell = Tell(self.wait_dropped.clone());
+            self.waiting.notify_one();
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+            Err(ErrorBody::new(ErrorKind::TimedOut, "not in time", "Wait longer."))
+        })
+    }
+    fn verify(&self, folder: Option<String>, progress: CheckWatch) -> Reply<'_, Verification> {
+        Box::pin(async move {
+            match folder.as_deref() {
+                Some("missing") => return Err(missing()),
+                Some("endless") => {
+                    self.checking.notify_one();
+                    progress.closed().await;
+                    self.check_stopped.notify_one();
+                }
+                _ => {
+                    progress.send_replace((5, 10));
+                    tokio::task::yield_now().await;
+                }
+            }
+            Ok(Verification { ok: true, packs: 3, bytes: 10, problems: vec![] })
+        })
+    }
+    fn repair(&self, _: Option<String>) -> Reply<'_, Verification> {
+        ok(Verification::default())
+    }
+    fn lock(&self, _: LockRequest) -> Reply<'_, ()> {
+        ok(())
+    }
+    fn unlock(&self, _: UnlockRequest) -> Reply<'_, Vec<Folder>> {
+        ok(vec![])
+    }
+    fn set_passphrase(&self, _: PassphraseRequest) -> Reply<'_, ()> {
+        ok(())
+    }
+    fn pause(&self, _: Option<String>) -> Reply<'_, ()> {
+        ok(())
+    }
+    fn resume(&self, _: Option<String>) -> Reply<'_, ()> {
+        ok(())
+    }
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
