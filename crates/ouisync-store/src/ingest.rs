@@ -210,9 +210,17 @@ impl Ingest {
         is_known: &mut dyn FnMut(&ChunkId) -> bool,
     ) -> Result<(), IngestError> {
         if self.recent.is_new(&chunk, is_known) {
-            self.block.pieces.push(Piece { chunk, bytes: PieceBytes::Owned(bytes), begins_file: true });
+            self.block.pieces.push(Piece {
+                chunk,
+                bytes: PieceBytes::Owned(bytes),
+                begins_file: true,
+            });
         }
-        if self.block.pieces.len() >= SMALL_PIECES { self.send_block(Vec::new()) } else { Ok(()) }
+        if self.block.pieces.len() >= SMALL_PIECES {
+            self.send_block(Vec::new())
+        } else {
+            Ok(())
+        }
     }
 
     /// Stores a part of a chunk list.

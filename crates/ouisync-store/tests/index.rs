@@ -202,7 +202,7 @@ fn assert_same_store(index: &IndexBatch, memory: &MemoryTree) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
 
     /// In every order of commits, with batches of several commits, restarts and repetitions.
     #[test]
@@ -526,7 +526,9 @@ fn long_lists_hold_release_back_until_they_are_known() {
     );
 
     let mut batch = index.begin();
-    batch.account(&changes(&[], &[long.clone()])).unwrap();
+    batch
+        .account(&changes(&[], std::slice::from_ref(&long)))
+        .unwrap();
     assert_eq!(batch.totals().files, 1);
     batch.account(&changes(&[], &[long])).unwrap();
     batch.commit().unwrap();
