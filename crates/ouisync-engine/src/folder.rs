@@ -77,6 +77,9 @@ struct Peer {
     exporter: Exporter,
     side: Side,
     link: PeerLink,
+    /// The member key that it proved to hold.
+    claim: Option<MemberId>,
+    /// The same, once the roster knows it as a member's.
     member: Option<MemberId>,
 }
 

@@ -38,6 +38,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const DIAL_TICK: Duration = Duration::from_millis(500);
 /// Most connections at once; more are turned away.
 const MAX_CONNECTIONS: usize = 512;
+/// A connection that ended earlier is not dialled again at once.
+const SHORT_LIVED: Duration = Duration::from_secs(5);
 /// A connection without any common folder is closed after this long.
 const STRANGER_LIMIT: Duration = Duration::from_secs(20);
 
@@ -342,8 +344,10 @@ impl Network {
         if live.get(&device).is_some_and(|entry| entry.number == number) {
             let entry = live.remove(&device);
             drop(live);
-            if entry.is_some_and(|entry| !entry.shares.is_empty()) {
-                // It was a good peer: come back soon.
+            let was_good =
+                |entry: Live| !entry.shares.is_empty() && entry.since.elapsed() >= SHORT_LIVED;
+            if entry.is_some_and(was_good) {
+                // Come back soon.
                 self.dial_soon(device);
             }
             debug!(%device, "disconnected");

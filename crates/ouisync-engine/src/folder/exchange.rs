@@ -29,7 +29,7 @@ impl Folder {
             .as_ref()
             .filter(|identity| self.roster().state().role(&identity.member()).is_some())
             .map(|identity| MemberProof::new(identity, &exporter, side, &self.id));
-        self.peers.insert(peer, Peer { device, exporter, side, link, member: None });
+        self.peers.insert(peer, Peer { device, exporter, side, link, claim: None, member: None });
         self.sync.tick(self.started.elapsed());
         self.sync.peer_connected(peer, rights, proof);
         self.tell_contacts(None);
@@ -173,13 +173,34 @@ impl Folder {
         let Some(known) = self.peers.get(&peer) else { return };
         if proof.verify(&known.exporter, known.side.other(), &self.id).is_err() {
             self.sync.member_refused(peer, "the proof's signature is wrong".to_owned());
-        } else if self.roster().state().role(&proof.member).is_none() {
-            self.sync.member_refused(peer, "not a member of the folder".to_owned());
-        } else {
-            if let Some(known) = self.peers.get_mut(&peer) {
-                known.member = Some(proof.member);
+            return;
+        }
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.claim = Some(proof.member);
+        }
+        self.judge_claims();
+    }
+
+    /// Decides on proven keys by the roster. One that isn't in it may have joined by others: its entry is on its way.
+    pub(super) fn judge_claims(&mut self) {
+        let state = self.sync.facts().roster.state();
+        let (mut proven, mut refused) = (Vec::new(), Vec::new());
+        for (key, peer) in &self.peers {
+            let Some(claim) = peer.claim else { continue };
+            if state.is_removed(&claim) {
+                refused.push(*key);
+            } else if peer.member.is_none() && state.role(&claim).is_some() {
+                proven.push((*key, claim));
             }
-            self.sync.member_proven(peer, proof.member);
+        }
+        for (key, member) in proven {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.member = Some(member);
+            }
+            self.sync.member_proven(key, member);
+        }
+        for key in refused {
+            self.sync.member_refused(key, "removed from the folder".to_owned());
         }
     }
 

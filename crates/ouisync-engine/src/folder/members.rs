@@ -48,16 +48,7 @@ impl Folder {
             self.rotate_if_owed();
         }
         self.shared.set_names(self.names());
-        let removed: Vec<_> = {
-            let state = self.roster().state();
-            let gone = |member: &MemberId| state.is_removed(member);
-            let peers = self.peers.iter();
-            let gone = peers.filter(|(_, peer)| peer.member.as_ref().is_some_and(gone));
-            gone.map(|(key, _)| *key).collect()
-        };
-        for peer in removed {
-            self.sync.member_refused(peer, "removed from the folder".to_owned());
-        }
+        self.judge_claims();
         Ok(())
     }
 
