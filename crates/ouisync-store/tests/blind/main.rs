@@ -1,5 +1,5 @@
 //! Tests of the blind store: no keys anywhere.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 mod backend_conformance;
 mod behaviour;
