@@ -1,6 +1,6 @@
 //! What two devices have in common: matched tags open channels; nothing else is revealed.
 //!
-//! Owns the matching of one connection. Does not judge members: see [`Rights`](crate::folder::Rights).
+//! Owns the matching of one connection. Does not judge members: see [`Rights`].
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 

@@ -42,7 +42,7 @@ pub enum Output {
         /// Number of frames.
         count: u32,
     },
-    /// Check the entries and add them to the roster, then call [`roster_changed`](super::FolderSync::roster_changed) or
+    /// Check the entries and add them to the roster, then call [`roster_accepted`](super::FolderSync::roster_accepted) or
     /// [`roster_refused`](super::FolderSync::roster_refused).
     AddRosterEntries {
         /// Who sent them.
