@@ -1,0 +1,44 @@
+//! Project tasks: `cargo xtask ci`, `tidy`, `bench`.
+//!
+//! One module per task; nothing of the product is imported, so that a broken build can still be checked.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod ci;
+mod tidy;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Project tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Every check that a change must pass
+    Ci(ci::Options),
+    /// Architecture, sources and licences
+    Tidy,
+    /// Compare with rsync and syncthing on loopback
+    Bench(bench::Options),
+}
+
+/// The workspace's top directory.
+fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    std::env::set_current_dir(workspace()).context("entering the workspace")?;
+    match arguments.task {
+        Task::Ci(options) => ci::run(&options),
+        Task::Tidy => tidy::run(),
+        Task::Bench(options) => bench::run(&options),
+    }
+}
