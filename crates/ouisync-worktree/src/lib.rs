@@ -20,3 +20,8 @@ mod recover;
 mod runner;
 mod scan;
 mod watch;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

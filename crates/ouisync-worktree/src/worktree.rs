@@ -110,6 +110,11 @@ impl Worktree {
         self.stop();
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     fn stop(&mut self) {
         self.control.stopping.store(true, Ordering::Release);
         self.control.send(Notice::Stop);
