@@ -165,7 +165,7 @@ impl Folder {
         }
         match refused {
             Some(reason) => self.sync.roster_refused(peer, reason),
-            None => self.sync.roster_changed(),
+            None => self.sync.roster_accepted(peer),
         }
     }
 
