@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// The folder's plain directory; not for a safe
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-    /// Name of the folder on this device [default: the inviter's]
+    /// Name of the folder on this device [default: the inviter's; a safe, which must not know that, makes one up]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// How long to wait for a member

@@ -21,7 +21,7 @@ pub(super) struct Fake {
     calls: Mutex<Vec<String>>,
     events: broadcast::Sender<Event>,
     pub(super) checking: Notify,
-    pub(super) check_stopped: Notify,
+    pub(super) check_stopped: Arc<Notify>,
     pub(super) waiting: Notify,
     pub(super) wait_dropped: Arc<Notify>,
 }
@@ -40,7 +40,7 @@ impl Fake {
             calls: Mutex::default(),
             events: broadcast::channel(16).0,
             checking: Notify::new(),
-            check_stopped: Notify::new(),
+            check_stopped: Arc::default(),
             waiting: Notify::new(),
             wait_dropped: Arc::default(),
         }
@@ -162,9 +162,9 @@ impl Service for Fake {
             match folder.as_deref() {
                 Some("missing") => return Err(missing()),
                 Some("endless") => {
+                    let _tell = Tell(self.check_stopped.clone());
                     self.checking.notify_one();
                     progress.closed().await;
-                    self.check_stopped.notify_one();
                 }
                 _ => {
                     progress.send_replace((5, 10));
