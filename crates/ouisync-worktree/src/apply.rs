@@ -633,7 +633,13 @@ impl Runner {
     }
 
     /// Something that is not recorded is at a place that the tree needs.
+    #[track_caller]
     pub(crate) fn in_the_way(&mut self, slot: Slot, handle: impl AsFd, name: &Name) -> Result<(), StepError> {
+        #[cfg(test)]
+        if std::env::var_os("OUISYNC_TRACE").is_some() {
+            let found = disk::stat(&handle, name.as_bytes());
+            eprintln!("in the way: {slot:?} {name} from {} found {found:?} path {:?} behind {:?} tree {:?}", std::panic::Location::caller(), self.tree.path(slot), self.behind, self.tree.child(slot, name));
+        }
         self.blocked.insert(slot);
         let found = disk::stat(handle, name.as_bytes()).ok().flatten().map(|stat| stat.fingerprint.kind);
         let ignored = self.rules.is_ignored(&self.tree, slot, name, found == Some(Kind::Directory));

@@ -299,7 +299,10 @@ impl Runner {
         let Ok(staging) = self.staging(root) else { return Ok(false) };
         let aside = self.temporary_name("old");
         let Ok(aside) = Name::new(aside) else { return Ok(false) };
-        self.move_recorded(root, (slot, name), (STAGING, &staging), &aside, record)
+        let moved = self.move_recorded(root, (slot, name), (STAGING, &staging), &aside, record)?;
+        // Recorded before anything else comes to the place: what is in the staging directory unrecorded goes back there.
+        self.flush(&[])?;
+        Ok(moved)
     }
 
     /// Removes what is recorded at a place and no longer in the tree.

@@ -68,6 +68,10 @@ impl Problems {
         slots
     }
 
+    pub(crate) fn has_any(&self, pass: Pass, slot: Slot) -> bool {
+        self.by_place.range((pass, slot, None)..).next().is_some_and(|(key, _)| (key.0, key.1) == (pass, slot))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_place.is_empty()
     }

@@ -8,7 +8,7 @@ use crate::{
     directories::{ROOT, STAGING, Slot},
     disk::{self, Root},
     error::StepError,
-    fingerprint::Stat,
+    fingerprint::{Kind, Stat},
     place::KEPT_LABEL,
     record::{Intent, Record, Stored},
     runner::Runner,
@@ -53,10 +53,11 @@ impl Runner {
             }
             let Ok(Some(stat)) = disk::stat(&staging, name.as_bytes()) else { continue };
             let passing = intents.get(name.as_bytes());
-            if self.is_expendable(&name, &stat, passing)? {
-                if disk::unlink(&staging, name.as_bytes()).is_err() {
-                    let _ = disk::remove_directory(&staging, name.as_bytes());
-                }
+            if self.put_back_recorded(&root, &staging, &name, &stat)? {
+                continue;
+            }
+            if is_expendable(&name, &stat, passing) {
+                let _ = disk::unlink(&staging, name.as_bytes());
                 continue;
             }
             let (slot, kept) = match passing {
@@ -76,22 +77,30 @@ impl Runner {
         Ok(())
     }
 
-    /// Whether the folder has what is in the staging directory under this name.
-    fn is_expendable(&self, name: &Name, stat: &Stat, passing: Option<&Passing>) -> Result<bool, StepError> {
+    /// Something recorded was on its way out of its place: back to it, as else its absence would look like a person's deletion.
+    fn put_back_recorded(&mut self, root: &Root, staging: &OwnedFd, name: &Name, stat: &Stat) -> Result<bool, StepError> {
         let found = &stat.fingerprint;
-        if let Some(passing) = passing {
-            let ours = passing.stored.intent.as_ref().is_some_and(|intent| intent.record.fingerprint.identity == found.identity);
-            let old = passing.stored.base.as_ref().is_some_and(|base| base.fingerprint.same_but_renamed(found));
-            return Ok(ours || old);
-        }
-        if name.as_bytes().starts_with(b"new-") {
-            // Its intent would have been written before it could leave this directory.
-            return Ok(true);
-        }
         for slot in self.tree.with_inode(&found.identity) {
-            let recorded = self.records(slot)?.into_values().filter_map(|stored| stored.base);
-            if recorded.into_iter().any(|base| base.fingerprint.same_but_renamed(found)) {
-                return Ok(true);
+            for (place, stored) in self.records(slot)? {
+                let Some(base) = &stored.base else { continue };
+                let directory = base.group().is_some() && found.kind == Kind::Directory;
+                let same = base.fingerprint.identity == found.identity
+                    && (directory || base.fingerprint.same_but_renamed(found));
+                let opened = self.tree.path(slot).map(|path| root.directory(&path));
+                let (true, Some(Ok(handle))) = (same, opened) else { continue };
+                match disk::move_new(staging, name.as_bytes(), &handle, place.as_bytes()) {
+                    Ok(()) => {
+                        let mut stored = stored.clone();
+                        if let (Some(base), Ok(Some(now))) = (&mut stored.base, disk::stat(&handle, place.as_bytes())) {
+                            base.fingerprint = now.fingerprint;
+                        }
+                        self.put(slot, &place, Some(stored))?;
+                        return Ok(true);
+                    }
+                    // Something is there again; what is recorded needs no second copy.
+                    Err(_) if !directory && disk::unlink(staging, name.as_bytes()).is_ok() => return Ok(true),
+                    Err(_) => {}
+                }
             }
         }
         Ok(false)
@@ -154,5 +163,14 @@ impl Runner {
             }
         }
         Err(StepError::Disk { step: "setting a torn file aside", source: io::ErrorKind::AlreadyExists.into() })
+    }
+}
+
+/// Whether a file in the staging directory is only ours.
+fn is_expendable(name: &Name, stat: &Stat, passing: Option<&Passing>) -> bool {
+    match passing.and_then(|passing| passing.stored.intent.as_ref()) {
+        Some(intent) => intent.record.fingerprint.identity == stat.fingerprint.identity,
+        // Its intent would have been written before it could leave this directory.
+        None => name.as_bytes().starts_with(b"new-"),
     }
 }

@@ -31,6 +31,8 @@ use crate::{
 
 /// Pause after the engine or the disk failed as a whole.
 const BACK_OFF: Duration = Duration::from_secs(1);
+/// Pause before another try at what was blocked by something that changes by itself.
+const UNBLOCK: Duration = Duration::from_millis(100);
 /// Pause between looks for a root that is away.
 const ROOT_POLL: Duration = Duration::from_secs(2);
 /// Longest time that deletions wait for the changes around them to end.
@@ -94,6 +96,7 @@ pub(crate) struct Runner {
     closed: bool,
     held: Option<Held>,
     retry_at: Instant,
+    unblock_at: Option<Instant>,
     not_before: Option<Instant>,
     scanned_up_to: u64,
 }
@@ -163,6 +166,7 @@ impl Runner {
             closed: false,
             held: None,
             retry_at: now,
+            unblock_at: None,
             not_before: None,
             scanned_up_to: 0,
         };
@@ -245,6 +249,9 @@ impl Runner {
         }
         if !self.problems.is_empty() || !self.blocked.is_empty() {
             deadline = deadline.min(self.retry_at);
+        }
+        if let Some(time) = self.unblock_at {
+            deadline = deadline.min(time);
         }
         (deadline > now).then_some(deadline)
     }
@@ -423,10 +430,14 @@ impl Runner {
 
     /// Looks at a place again after a while, longer each time.
     pub(crate) fn queue_later(&mut self, slot: Slot, name: Name, first: Duration) {
-        let tries = self.tries.entry((slot, name.clone())).or_default();
+        let place = (slot, name);
+        if self.scan_later.contains_key(&place) {
+            return;
+        }
+        let tries = self.tries.entry(place.clone()).or_default();
         let delay = first.saturating_mul(1 << (*tries).min(12)).min(Duration::from_secs(60));
         *tries += 1;
-        self.scan_later.insert((slot, name), Instant::now() + delay);
+        self.scan_later.insert(place, Instant::now() + delay);
     }
 
     /// A place was seen in order.
@@ -453,6 +464,14 @@ impl Runner {
             }
             self.watch_limited = false;
         }
+        if self.unblock_at.is_some_and(|time| time <= now) {
+            self.unblock_at = None;
+            let (stay, again) = std::mem::take(&mut self.blocked)
+                .into_iter()
+                .partition::<BTreeSet<_>, _>(|slot| self.problems.has_any(Pass::Apply, *slot));
+            self.blocked = stay;
+            self.behind.extend(again.into_iter().map(|slot| (slot, Vec::new())));
+        }
         let due: Vec<_> =
             self.scan_later.iter().filter(|(_, time)| **time <= now).map(|(place, _)| place.clone()).collect();
         for (slot, name) in due {
@@ -471,6 +490,13 @@ impl Runner {
             self.refresh_behind()?;
             self.apply(&root)?;
         }
+        // What is blocked without a reason to tell waits for something else of this pass; mostly the scan goes first.
+        let waits = self.blocked.iter().any(|slot| !self.problems.has_any(Pass::Apply, *slot));
+        self.unblock_at = match self.unblock_at {
+            Some(time) if waits => Some(time),
+            None if waits => Some(now + UNBLOCK),
+            _ => None,
+        };
         Ok(())
     }
 
@@ -634,10 +660,18 @@ impl Runner {
             && self.ready.is_empty()
             && self.large.is_empty()
             && self.transfer.is_none()
+            && self.blocked.iter().all(|slot| self.problems.has_any(Pass::Apply, *slot))
             && self.not_before.is_none()
             && self.events.is_empty()
             && self.notices.is_empty()
             && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
+        #[cfg(test)]
+        if std::env::var_os("OUISYNC_TRACE").is_some() {
+            eprintln!(
+                "settled {settled} held {:?} full {} to_scan {:?} later {:?} behind {:?} ready {:?} large {:?} blocked {:?} events {} notices {} dirty {:?}",
+                self.held, self.full_scan, self.to_scan, self.scan_later, self.behind, self.ready, self.large, self.blocked, self.events.len(), self.notices.len(), self.view.dirty(100)
+            );
+        }
         self.control.tell(settled.then_some(self.scanned_up_to), self.problems.list());
     }
 

@@ -233,6 +233,10 @@ impl Runner {
             }
         }
         let record = stored.base;
+        #[cfg(test)]
+        if std::env::var_os("OUISYNC_TRACE").is_some() {
+            eprintln!("scan {slot:?} {name}: disk {:?} record {:?}", stat.map(|stat| stat.fingerprint), record.as_ref().map(|record| (record.parts.clone(), record.fingerprint)));
+        }
         if stat.is_none() && record.is_none() {
             return Ok(());
         }

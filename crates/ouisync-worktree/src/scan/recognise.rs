@@ -205,7 +205,9 @@ impl Runner {
         for (name, bytes) in self.view.records(ROOT_GROUP)? {
             let name = Name::new(name).map_err(|_| StepError::Record)?;
             let before = record::decode::<Stored>(&bytes)?.base.is_some_and(|base| !base.is_husk());
-            left |= before && self.stored(ROOT, &name)?.is_some_and(|stored| stored.base.is_some());
+            // Something else under the name of a recorded thing is a person's doing, too.
+            let replaced = recognised.created.iter().any(|found| found.slot == ROOT && found.name == name);
+            left |= before && (replaced || self.stored(ROOT, &name)?.is_some_and(|stored| stored.base.is_some()));
         }
         let moved = recognised.moves.iter().any(|moved| moved.from.0 == ROOT || moved.to.slot == ROOT);
         Ok(!left && !moved)

@@ -49,6 +49,8 @@ fn every_step_can_be_the_last() {
         let before = one.disk();
         other.attach();
         sync(&one, &other);
+        let names = |shown: BTreeMap<String, _>| shown.into_keys().collect::<Vec<_>>();
+        assert_eq!(names(one.disk()), names(before.clone()), "stopped after {steps} steps");
         assert_eq!(one.disk(), before, "stopped after {steps} steps");
         if finished {
             break;
