@@ -13,6 +13,7 @@ use ouisync_api::endpoint::{self, SocketPath};
 use ouisync_engine::{
     engine::{Engine, EngineOptions},
     error::EngineError,
+    housekeeping::Housekeeping,
 };
 use thiserror::Error;
 use tokio::{
@@ -84,6 +85,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         listen: options.listen,
         lan: options.lan,
         device_name: home.device_name(options.device_name.as_deref())?,
+        housekeeping: Housekeeping::default(),
     };
     let engine = tokio::select! {
         engine = Engine::start(engine_options) => engine?,

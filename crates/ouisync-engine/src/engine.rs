@@ -27,6 +27,7 @@ use crate::{
     error::EngineError,
     folder::RunningFolder,
     home::Home,
+    housekeeping::Housekeeping,
     keys::Keys,
     network::Network,
     status::{
@@ -37,8 +38,6 @@ use crate::{
 
 /// Where the book of addresses is kept, sealed.
 const BOOK: &str = "keys/book";
-/// Time between ticks of the folders.
-const TICK: Duration = Duration::from_secs(1);
 
 /// How to start an engine.
 #[derive(Clone, Debug)]
@@ -51,6 +50,8 @@ pub struct EngineOptions {
     pub lan: bool,
     /// This device's name, as other members see it.
     pub device_name: String,
+    /// How it looks after its stores.
+    pub housekeeping: Housekeeping,
 }
 
 /// What an invitation allows.
@@ -74,6 +75,7 @@ struct Inner {
     home: Arc<Home>,
     keys: Arc<Keys>,
     network: Network,
+    housekeeping: Housekeeping,
     folders: Mutex<BTreeMap<FolderId, Arc<RunningFolder>>>,
     events: broadcast::Sender<EngineEvent>,
     stopping: CancellationToken,
@@ -88,7 +90,7 @@ pub trait CheckProgress: Send {
 impl Engine {
     /// Opens the home (locking it against a second daemon), its key store and folders, and begins to listen.
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { home, listen, lan, device_name } = options;
+        let EngineOptions { home, listen, lan, device_name, housekeeping } = options;
         let (home, keys) = blocking(move || {
             let home = Arc::new(Home::open(&home)?);
             let keys = Arc::new(Keys::open(home.clone(), &device_name)?);
@@ -103,6 +105,7 @@ impl Engine {
             home,
             keys,
             network,
+            housekeeping,
             folders: Mutex::default(),
             events,
             stopping: CancellationToken::new(),
@@ -120,7 +123,7 @@ impl Engine {
 
     /// Drives the folders' time and keeps the book of addresses.
     async fn tick(self) {
-        let mut interval = tokio::time::interval(TICK);
+        let mut interval = tokio::time::interval(self.inner.housekeeping.tick);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use ouisync_crypto::{
@@ -38,6 +38,7 @@ use crate::{
     error::EngineError,
     facts::Facts,
     flush::Flusher,
+    housekeeping::Housekeeping,
     keys::Keys,
     network::Network,
     readable::Readable,
@@ -59,6 +60,7 @@ pub(crate) struct Folder {
     pub(crate) shared: Arc<Shared>,
     pub(crate) key_store: Arc<Keys>,
     pub(crate) network: Network,
+    pub(crate) housekeeping: Housekeeping,
     pub(crate) sender: FolderSender,
     pub(crate) paused: bool,
     peers: HashMap<PeerKey, Peer>,
@@ -109,6 +111,7 @@ pub(crate) struct Start {
     pub(crate) joining: Option<InvitationSecret>,
     pub(crate) key_store: Arc<Keys>,
     pub(crate) network: Network,
+    pub(crate) housekeeping: Housekeeping,
     pub(crate) shared: Arc<Shared>,
     pub(crate) paused: bool,
 }
@@ -175,7 +178,7 @@ impl Drop for RunningFolder {
 
 impl Folder {
     fn new(start: Start, sender: FolderSender, flusher: Flusher) -> Self {
-        let Start { id, store, roster, keys, identity, joining, key_store, network, shared, paused } = start;
+        let Start { id, store, roster, keys, identity, joining, key_store, network, housekeeping, shared, paused } = start;
         let facts = Facts { store: store.clone(), roster, failed: false.into() };
         let mut sync = FolderSync::new(facts, Limits::default(), Duration::ZERO);
         if paused {
@@ -192,6 +195,7 @@ impl Folder {
             shared,
             key_store,
             network,
+            housekeeping,
             sender,
             paused,
             peers: HashMap::new(),
@@ -289,6 +293,11 @@ impl Folder {
         self.readable = None;
     }
 
+    /// Wall time in seconds since 1970.
+    pub(crate) fn seconds(&self) -> u64 {
+        (self.housekeeping.clock)()
+    }
+
     /// Roster of the folder.
     pub(crate) fn roster(&self) -> &Roster {
         &self.sync.facts().roster
@@ -316,7 +325,7 @@ impl Folder {
                 key: keys.secret.store_secret().peer_auth_key(),
             })
             .collect();
-        let now = unix_seconds();
+        let now = self.seconds();
         let open = self.roster().state().open_invitations();
         let open = open.filter(|invitation| invitation.expires.is_none_or(|expires| now < expires));
         let mut invitations: Vec<_> = open.map(|invitation| invitation.invitation).collect();
@@ -362,9 +371,4 @@ impl Folder {
         })
         .collect()
     }
-}
-
-/// Wall time in seconds since 1970.
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -219,6 +219,7 @@ impl Engine {
             joining,
             key_store: self.inner.keys.clone(),
             network: self.inner.network.clone(),
+            housekeeping: self.inner.housekeeping.clone(),
             shared,
             paused,
         };
@@ -232,7 +233,10 @@ impl Engine {
         let directory = self.inner.home.folder(id);
         let fail = |source| EngineError::Io { path: directory.clone(), source };
         std::fs::create_dir_all(&directory).map_err(fail)?;
-        Ok(Arc::new(Store::open_directory(&directory, StoreOptions::default())?))
+        let housekeeping = &self.inner.housekeeping;
+        let (reserve, clock) = (housekeeping.reserve, housekeeping.clock.clone());
+        let options = StoreOptions { reserve, clock, ..StoreOptions::default() };
+        Ok(Arc::new(Store::open_directory(&directory, options)?))
     }
 
     fn check_name(&self, name: &str) -> Result<String, EngineError> {

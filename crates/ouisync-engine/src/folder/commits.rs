@@ -15,7 +15,7 @@ use ouisync_store::{catalogue::Disposition, index::batch::IndexBatch};
 use ouisync_sync::{facts::CommitFacts, folder::PeerKey};
 use tracing::{error, info, warn};
 
-use super::{Folder, unix_seconds};
+use super::Folder;
 use crate::{
     access::ingest_keys,
     error::EngineError,
@@ -313,7 +313,7 @@ impl Folder {
             parents,
             roster: self.roster().heads(),
             epoch,
-            time_hours: u32::try_from(unix_seconds() / 3600).unwrap_or(u32::MAX),
+            time_hours: u32::try_from(self.seconds() / 3600).unwrap_or(u32::MAX),
             live: self.store.live_after(&added, &released)?,
             added,
             released,

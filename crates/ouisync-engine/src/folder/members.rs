@@ -13,7 +13,7 @@ use ouisync_crypto::{
 use ouisync_model::id::{InvitationId, MemberId};
 use tracing::{info, warn};
 
-use super::{Folder, unix_seconds};
+use super::Folder;
 use crate::{
     engine::InvitationOptions,
     error::EngineError,
@@ -122,7 +122,7 @@ impl Folder {
             self.shared.refuse_join(reason);
             return Ok(());
         };
-        if open.expires.is_some_and(|expires| unix_seconds() >= expires) {
+        if open.expires.is_some_and(|expires| self.seconds() >= expires) {
             self.shared.refuse_join("it has expired; ask for a new one");
             return Ok(());
         }
@@ -192,7 +192,7 @@ impl Folder {
         let mut rng = rand::rng();
         let secret = InvitationSecret::generate(&mut rng);
         let role = ouisync_crypto::roster::role::Role::from(options.role);
-        let expires = options.expires.map(|expires| unix_seconds().saturating_add(expires.as_secs()));
+        let expires = options.expires.map(|expires| self.seconds().saturating_add(expires.as_secs()));
         let draft = InvitationDraft { role, uses: options.uses, expires };
         let entry = self
             .roster()

@@ -12,19 +12,15 @@ use ouisync_store::{collect::CollectPolicy, store::packs::PackState};
 use ouisync_sync::facts::FolderFacts;
 use tracing::{info, warn};
 
-use super::{Folder, unix_seconds};
+use super::Folder;
 use crate::{
     access::Snapshot,
     error::EngineError,
     status::{EngineEvent, Role},
 };
 
-/// How often unreferenced packs are looked for.
-const RELEASE_PAUSE: Duration = Duration::from_secs(60);
-/// How often released packs are collected.
-const COLLECT_PAUSE: Duration = Duration::from_secs(3600);
-/// Safes keep released packs this long.
-const SAFE_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How often chunk lists that came are looked for.
+const LISTS_PAUSE: Duration = Duration::from_secs(5);
 
 /// When what was done last.
 #[derive(Default)]
@@ -50,20 +46,21 @@ fn due(last: &mut Option<Instant>, pause: Duration) -> bool {
 
 impl Folder {
     pub(super) fn do_upkeep(&mut self) {
-        let begun = self.started.elapsed() >= RELEASE_PAUSE;
+        let (release, collect) = (self.housekeeping.release, self.housekeeping.collect);
+        let begun = self.started.elapsed() >= release;
         if self.upkeep.restored {
             self.upkeep.restored = false;
             self.log("retire this device's key", Self::retire_key);
         }
-        if due(&mut self.upkeep.lists, Duration::from_secs(5))
+        if due(&mut self.upkeep.lists, LISTS_PAUSE)
             && let Some(readable) = self.readable.clone()
         {
             self.log("read chunk lists", |_| readable.supply_lists());
         }
-        if begun && due(&mut self.upkeep.release, RELEASE_PAUSE) {
+        if begun && due(&mut self.upkeep.release, release) {
             self.log("release packs", Self::settle_packs);
         }
-        if begun && due(&mut self.upkeep.collect, COLLECT_PAUSE) {
+        if begun && due(&mut self.upkeep.collect, collect) {
             self.log("collect packs", |folder| folder.collect());
         }
     }
@@ -98,9 +95,9 @@ impl Folder {
     }
 
     fn collect(&mut self) -> Result<(), EngineError> {
-        let retention = if self.role() == Some(Role::Safe) { SAFE_RETENTION } else { Duration::ZERO };
-        let policy = CollectPolicy { retention, ..CollectPolicy::default() };
-        let collected = self.store.collect(unix_seconds(), &policy)?;
+        let retention = if self.role() == Some(Role::Safe) { self.housekeeping.safe_retention } else { Duration::ZERO };
+        let policy = CollectPolicy { grace: self.housekeeping.grace, retention, ..CollectPolicy::default() };
+        let collected = self.store.collect(self.seconds(), &policy)?;
         if collected.packs > 0 {
             info!(folder = %self.id, packs = collected.packs, bytes = collected.bytes, "collected released packs");
         }

@@ -1,0 +1,57 @@
+//! How a device looks after its stores: how often, how long it keeps what was released, and how much of the disk it leaves free.
+//!
+//! Plain settings; what is done by them is in the folder's upkeep.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Settings of a device's upkeep. The default is right for real devices; tests shorten it.
+#[derive(Clone)]
+pub struct Housekeeping {
+    /// Time between two looks at what is due.
+    pub tick: Duration,
+    /// Time between two searches for packs that nothing uses any more; what two searches in a row find is released.
+    pub release: Duration,
+    /// Time between two collections of released packs.
+    pub collect: Duration,
+    /// How long every device keeps released packs, by the time that it observes.
+    pub grace: Duration,
+    /// How long safes keep them.
+    pub safe_retention: Duration,
+    /// Bytes left free on the disk.
+    pub reserve: u64,
+    /// Seconds since 1970.
+    pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Default for Housekeeping {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            tick: Duration::from_secs(1),
+            release: Duration::from_secs(60),
+            collect: Duration::from_secs(3600),
+            grace: 30 * DAY,
+            safe_retention: 90 * DAY,
+            reserve: 64 << 20,
+            clock: Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
+        }
+    }
+}
+
+impl fmt::Debug for Housekeeping {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Housekeeping")
+            .field("tick", &self.tick)
+            .field("release", &self.release)
+            .field("collect", &self.collect)
+            .field("grace", &self.grace)
+            .field("safe_retention", &self.safe_retention)
+            .field("reserve", &self.reserve)
+            .finish_non_exhaustive()
+    }
+}
