@@ -138,14 +138,22 @@ impl Runner {
             }
             self.remove_recorded(root, &plan, slot, &name, &record)?;
         }
+        if self.blocked.is_empty() {
+            self.empty_staging(root, &plan)?;
+        }
+        self.flush(marks)
+    }
+
+    /// Removes what was set aside and is wanted nowhere.
+    fn empty_staging(&mut self, root: &Root, plan: &Plan) -> Result<(), StepError> {
         for (name, stored) in self.records(STAGING)? {
             if let Some(record) = stored.base
                 && !record.nodes().any(|node| plan.wanted.contains(&node))
             {
-                self.remove_recorded(root, &plan, STAGING, &name, &record)?;
+                self.remove_recorded(root, plan, STAGING, &name, &record)?;
             }
         }
-        self.flush(marks)
+        Ok(())
     }
 
     /// Whether the nodes of a record are recorded at another place too.
@@ -222,6 +230,10 @@ impl Runner {
         };
         self.problems.clear_directory(Pass::Apply, slot);
         let mut records = self.records(slot)?;
+        #[cfg(test)]
+        if std::env::var_os("OUISYNC_TRACE").is_some() {
+            eprintln!("apply {slot:?} {} nodes {:?}: {:?} over {:?}", disk::shown_path(&path), self.tree.get(slot).map(|d| d.nodes.clone()), listing.iter().map(|e| (e.name.clone(), e.node)).collect::<Vec<_>>(), records.iter().map(|(n, r)| (n.clone(), r.base.as_ref().map(|b| b.parts.clone()))).collect::<Vec<_>>());
+        }
         // An open directory may be replaced on disk meanwhile; then what is done in it is done in the old one, which is gone.
         let handle = match root.directory(&path) {
             Ok(handle) => handle,
@@ -232,7 +244,11 @@ impl Runner {
         };
         let mut small = Vec::new();
         for entry in listing {
-            let stored = records.remove(&entry.name);
+            let mut stored = records.remove(&entry.name);
+            if !plan.leaving.is_empty() {
+                // What was recorded here may have been moved by now.
+                stored = self.stored(slot, &entry.name)?;
+            }
             if let Some(waiting) = self.apply_entry(root, plan, (slot, &handle), entry, stored)? {
                 small.push(waiting);
             }

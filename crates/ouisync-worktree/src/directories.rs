@@ -69,6 +69,7 @@ impl Directories {
             self.by_node.insert(*node, slot);
         }
         if let Some(parent) = parent {
+            debug_assert!(self.child(parent, &name).is_none(), "one directory under one name");
             self.children.entry(parent).or_default().insert((name.clone(), slot));
         }
         self.slots.insert(slot, Directory { parent, name, group, nodes, watched: false });
@@ -123,6 +124,7 @@ impl Directories {
                 children.remove(&old);
             }
             if let Some(parent) = parent {
+                debug_assert!(self.child(parent, &name).is_none(), "one directory under one name");
                 self.children.entry(parent).or_default().insert((name, slot));
             }
         }
