@@ -21,9 +21,10 @@ pub use self::stream::{Checking, Events};
 use self::transport::{Reply, Transport};
 use crate::{
     data::{
-        AttachRequest, ConfirmRequest, Confirmation, ConnectRequest, CreateRequest, Device, Done, Folder, FolderSelection, FolderStatus, Health,
-        Invitation, InviteRequest, JoinRequest, LockRequest, Member, PassphraseRequest, RevokeRequest, Role, RoleRequest,
-        UnlockRequest, Verification, WaitRequest,
+        AttachRequest, ConfirmRequest, Confirmation, ConnectRequest, CreateRequest, Device, Done,
+        Folder, FolderSelection, FolderStatus, Health, Invitation, InviteRequest, JoinRequest,
+        LockRequest, Member, PassphraseRequest, RevokeRequest, Role, RoleRequest, UnlockRequest,
+        Verification, WaitRequest,
     },
     endpoint,
     error::{ApiError, ErrorBody, ErrorKind},
@@ -66,17 +67,26 @@ impl ClientError {
             Self::NotRunning { home } => ErrorBody::new(
                 ErrorKind::NotRunning,
                 message,
-                format!("Start it with 'ouisync --home {} serve', or install it with 'ouisync service install'.", home.display()),
+                format!(
+                    "Start it with 'ouisync --home {} serve', or install it with 'ouisync service install'.",
+                    home.display()
+                ),
             ),
-            Self::Home { .. } => ErrorBody::new(ErrorKind::Internal, message, "Run this as the user whose home it is."),
+            Self::Home { .. } => ErrorBody::new(
+                ErrorKind::Internal,
+                message,
+                "Run this as the user whose home it is.",
+            ),
             Self::Connection(_) => ErrorBody::new(
                 ErrorKind::Unavailable,
                 message,
                 "The daemon may have been stopped; look at its log and try again.",
             ),
-            Self::Answer(_) => {
-                ErrorBody::new(ErrorKind::Internal, message, "Use a client and a daemon of the same version.")
-            }
+            Self::Answer(_) => ErrorBody::new(
+                ErrorKind::Internal,
+                message,
+                "Use a client and a daemon of the same version.",
+            ),
         }
     }
 }
@@ -94,16 +104,22 @@ impl Client {
         let token = match std::fs::read_to_string(&path) {
             Ok(token) => token.trim().to_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ClientError::NotRunning { home: home.to_owned() });
+                return Err(ClientError::NotRunning {
+                    home: home.to_owned(),
+                });
             }
             Err(source) => return Err(ClientError::Home { path, source }),
         };
-        Ok(Self { transport: Transport::home(home, token) })
+        Ok(Self {
+            transport: Transport::home(home, token),
+        })
     }
 
     /// A daemon at a loopback address.
     pub fn at(address: SocketAddr, token: String) -> Self {
-        Self { transport: Transport::address(address, token) }
+        Self {
+            transport: Transport::address(address, token),
+        }
     }
 
     /// The daemon answers.
@@ -118,7 +134,14 @@ impl Client {
 
     /// Dials an address and keeps it for later.
     pub async fn connect(&self, address: &str) -> Result<(), ClientError> {
-        self.post("/v1/connect", &ConnectRequest { address: address.to_owned() }).await.map(done)
+        self.post(
+            "/v1/connect",
+            &ConnectRequest {
+                address: address.to_owned(),
+            },
+        )
+        .await
+        .map(done)
     }
 
     /// All folders' condition.
@@ -143,28 +166,49 @@ impl Client {
 
     /// Gives a folder its plain directory.
     pub async fn attach(&self, folder: &str, path: String) -> Result<Folder, ClientError> {
-        self.send(Method::PUT, &format!("{}/path", folder_path(folder)), Some(&AttachRequest { path })).await
+        self.send(
+            Method::PUT,
+            &format!("{}/path", folder_path(folder)),
+            Some(&AttachRequest { path }),
+        )
+        .await
     }
 
     /// Says that what looked like an accident to a folder's directory was meant.
     pub async fn confirm(&self, folder: &str, confirm: Confirmation) -> Result<(), ClientError> {
-        self.post(&format!("{}/confirm", folder_path(folder)), &ConfirmRequest { confirm }).await.map(done)
+        self.post(
+            &format!("{}/confirm", folder_path(folder)),
+            &ConfirmRequest { confirm },
+        )
+        .await
+        .map(done)
     }
 
     /// Stops and forgets a folder on this device; plain files stay.
     pub async fn forget(&self, folder: &str) -> Result<(), ClientError> {
-        self.send(Method::DELETE, &folder_path(folder), None::<&()>).await.map(done)
+        self.send(Method::DELETE, &folder_path(folder), None::<&()>)
+            .await
+            .map(done)
     }
 
     /// Makes an invitation.
-    pub async fn invite(&self, folder: &str, request: &InviteRequest) -> Result<Invitation, ClientError> {
-        self.post(&format!("{}/invitations", folder_path(folder)), request).await
+    pub async fn invite(
+        &self,
+        folder: &str,
+        request: &InviteRequest,
+    ) -> Result<Invitation, ClientError> {
+        self.post(&format!("{}/invitations", folder_path(folder)), request)
+            .await
     }
 
     /// Takes an invitation back, by its link or id.
     pub async fn revoke(&self, folder: &str, invitation: &str) -> Result<(), ClientError> {
-        let request = RevokeRequest { invitation: invitation.to_owned() };
-        self.post(&format!("{}/revocations", folder_path(folder)), &request).await.map(done)
+        let request = RevokeRequest {
+            invitation: invitation.to_owned(),
+        };
+        self.post(&format!("{}/revocations", folder_path(folder)), &request)
+            .await
+            .map(done)
     }
 
     /// Joins a folder.
@@ -180,31 +224,56 @@ impl Client {
     /// Removes a member (by id, beginning of the id, or name).
     pub async fn remove_member(&self, folder: &str, member: &str) -> Result<(), ClientError> {
         let path = format!("{}/members/{}", folder_path(folder), escape(member));
-        self.send(Method::DELETE, &path, None::<&()>).await.map(done)
+        self.send(Method::DELETE, &path, None::<&()>)
+            .await
+            .map(done)
     }
 
     /// Changes a member's role.
-    pub async fn set_role(&self, folder: &str, member: &str, role: Role) -> Result<(), ClientError> {
+    pub async fn set_role(
+        &self,
+        folder: &str,
+        member: &str,
+        role: Role,
+    ) -> Result<(), ClientError> {
         let path = format!("{}/members/{}/role", folder_path(folder), escape(member));
-        self.send(Method::PUT, &path, Some(&RoleRequest { role })).await.map(done)
+        self.send(Method::PUT, &path, Some(&RoleRequest { role }))
+            .await
+            .map(done)
     }
 
     /// Waits until a folder is recorded, complete, applied and held by a connected peer.
     pub async fn wait(&self, folder: &str, timeout: Option<Duration>) -> Result<(), ClientError> {
-        let request = WaitRequest { timeout_seconds: timeout.map(|timeout| timeout.as_secs_f64()) };
-        self.post(&format!("{}/wait", folder_path(folder)), &request).await.map(done)
+        let request = WaitRequest {
+            timeout_seconds: timeout.map(|timeout| timeout.as_secs_f64()),
+        };
+        self.post(&format!("{}/wait", folder_path(folder)), &request)
+            .await
+            .map(done)
     }
 
     /// Checks one folder or all; dropping it stops the check.
     pub async fn verify(&self, folder: Option<&str>) -> Result<Checking, ClientError> {
-        let request = FolderSelection { folder: folder.map(str::to_owned) };
+        let request = FolderSelection {
+            folder: folder.map(str::to_owned),
+        };
         let body = to_json(&request)?;
-        Ok(Checking::new(self.transport.stream(Method::POST, "/v1/verify", Some(body)).await?))
+        Ok(Checking::new(
+            self.transport
+                .stream(Method::POST, "/v1/verify", Some(body))
+                .await?,
+        ))
     }
 
     /// Sets damaged packs aside so that they are fetched again.
     pub async fn repair(&self, folder: Option<&str>) -> Result<Verification, ClientError> {
-        self.post("/v1/repair", &FolderSelection { folder: folder.map(str::to_owned) }).await
+        self.post(
+            "/v1/repair",
+            &FolderSelection {
+                folder: folder.map(str::to_owned),
+            },
+        )
+        .await
     }
 
     /// Locks one folder or all.
@@ -219,22 +288,42 @@ impl Client {
 
     /// Sets or changes the passphrase.
     pub async fn set_passphrase(&self, request: &PassphraseRequest) -> Result<(), ClientError> {
-        self.send(Method::PUT, "/v1/passphrase", Some(request)).await.map(done)
+        self.send(Method::PUT, "/v1/passphrase", Some(request))
+            .await
+            .map(done)
     }
 
     /// Stops transfer of one folder or all.
     pub async fn pause(&self, folder: Option<&str>) -> Result<(), ClientError> {
-        self.post("/v1/pause", &FolderSelection { folder: folder.map(str::to_owned) }).await.map(done)
+        self.post(
+            "/v1/pause",
+            &FolderSelection {
+                folder: folder.map(str::to_owned),
+            },
+        )
+        .await
+        .map(done)
     }
 
     /// Goes on.
     pub async fn resume(&self, folder: Option<&str>) -> Result<(), ClientError> {
-        self.post("/v1/resume", &FolderSelection { folder: folder.map(str::to_owned) }).await.map(done)
+        self.post(
+            "/v1/resume",
+            &FolderSelection {
+                folder: folder.map(str::to_owned),
+            },
+        )
+        .await
+        .map(done)
     }
 
     /// Everything that happens from now on.
     pub async fn events(&self) -> Result<Events, ClientError> {
-        Ok(Events::new(self.transport.stream(Method::GET, "/v1/events", None).await?))
+        Ok(Events::new(
+            self.transport
+                .stream(Method::GET, "/v1/events", None)
+                .await?,
+        ))
     }
 
     /// The OpenAPI document.
@@ -246,7 +335,11 @@ impl Client {
         self.send(Method::GET, path, None::<&()>).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         self.send(Method::POST, path, Some(body)).await
     }
 

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Role of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Stores and forwards, reads nothing.
@@ -165,7 +167,10 @@ pub struct Invitation {
 
 impl std::fmt::Debug for Invitation {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Invitation").field("invitation", &self.invitation).finish_non_exhaustive()
+        formatter
+            .debug_struct("Invitation")
+            .field("invitation", &self.invitation)
+            .finish_non_exhaustive()
     }
 }
 
@@ -408,7 +413,13 @@ macro_rules! redacted {
     };
 }
 
-redacted!(RevokeRequest, JoinRequest, LockRequest, UnlockRequest, PassphraseRequest);
+redacted!(
+    RevokeRequest,
+    JoinRequest,
+    LockRequest,
+    UnlockRequest,
+    PassphraseRequest
+);
 
 #[cfg(test)]
 mod tests {
@@ -416,17 +427,36 @@ mod tests {
 
     #[test]
     fn debug_output_has_no_secrets() {
-        let join = JoinRequest { link: "SECRET".into(), path: None, name: None, timeout_seconds: None };
-        let unlock = UnlockRequest { folder: None, passphrase: "SECRET".into() };
-        let invitation =
-            Invitation { link: "SECRET".into(), invitation: "id".into(), role: Role::Safe, uses: 1, expires_seconds: None };
+        let join = JoinRequest {
+            link: "SECRET".into(),
+            path: None,
+            name: None,
+            timeout_seconds: None,
+        };
+        let unlock = UnlockRequest {
+            folder: None,
+            passphrase: "SECRET".into(),
+        };
+        let invitation = Invitation {
+            link: "SECRET".into(),
+            invitation: "id".into(),
+            role: Role::Safe,
+            uses: 1,
+            expires_seconds: None,
+        };
         assert!(!format!("{join:?}{unlock:?}{invitation:?}").contains("SECRET"));
     }
 
     #[test]
     fn roles_and_states_are_lower_case_words() {
-        assert_eq!(serde_json::to_string(&[Role::Owner, Role::Safe]).unwrap(), r#"["owner","safe"]"#);
-        assert_eq!(serde_json::to_string(&FolderState::Synced).unwrap(), r#""synced""#);
+        assert_eq!(
+            serde_json::to_string(&[Role::Owner, Role::Safe]).unwrap(),
+            r#"["owner","safe"]"#
+        );
+        assert_eq!(
+            serde_json::to_string(&FolderState::Synced).unwrap(),
+            r#""synced""#
+        );
         for role in [Role::Owner, Role::Writer, Role::Reader, Role::Safe] {
             assert_eq!(serde_json::to_string(&role).unwrap(), format!("\"{role}\""));
         }
@@ -434,7 +464,12 @@ mod tests {
 
     #[test]
     fn check_updates_keep_their_shape() {
-        let update = CheckUpdate::Outcome(Verification { ok: true, packs: 1, bytes: 2, problems: vec![] });
+        let update = CheckUpdate::Outcome(Verification {
+            ok: true,
+            packs: 1,
+            bytes: 2,
+            problems: vec![],
+        });
         assert_eq!(
             serde_json::to_string(&update).unwrap(),
             r#"{"type":"outcome","ok":true,"packs":1,"bytes":2,"problems":[]}"#

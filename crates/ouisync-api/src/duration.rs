@@ -22,7 +22,10 @@ pub fn parse(text: &str) -> Result<Duration, DurationFormatError> {
         _ => return Err(error()),
     };
     let number: u64 = digits.parse().map_err(|_| error())?;
-    let seconds = number.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(error)?;
+    let seconds = number
+        .checked_mul(unit)
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(error)?;
     Ok(Duration::from_secs(seconds))
 }
 
@@ -32,10 +35,29 @@ mod tests {
 
     #[test]
     fn units() {
-        for (text, seconds) in [("5", 5), ("90s", 90), ("15m", 900), ("2min", 120), ("36h", 129_600), ("7d", 604_800), ("2w", 1_209_600)] {
+        for (text, seconds) in [
+            ("5", 5),
+            ("90s", 90),
+            ("15m", 900),
+            ("2min", 120),
+            ("36h", 129_600),
+            ("7d", 604_800),
+            ("2w", 1_209_600),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "d", "0d", "-1d", "1.5h", "7 d", "7y", "99999999999999999999s", "9999999999999999999w", "é"] {
+        for text in [
+            "",
+            "d",
+            "0d",
+            "-1d",
+            "1.5h",
+            "7 d",
+            "7y",
+            "99999999999999999999s",
+            "9999999999999999999w",
+            "é",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -39,17 +39,26 @@ impl SocketPath {
     pub fn of(home: &Path) -> io::Result<Self> {
         let path = socket(home);
         if path.as_os_str().len() <= SOCKET_PATH_LIMIT {
-            return Ok(Self { path, _directory: None });
+            return Ok(Self {
+                path,
+                _directory: None,
+            });
         }
         #[cfg(target_os = "linux")]
         {
             use std::os::fd::AsRawFd;
             let directory = std::fs::File::open(home)?;
             let path = PathBuf::from(format!("/proc/self/fd/{}/api.sock", directory.as_raw_fd()));
-            Ok(Self { path, _directory: Some(directory) })
+            Ok(Self {
+                path,
+                _directory: Some(directory),
+            })
         }
         #[cfg(not(target_os = "linux"))]
-        Err(io::Error::new(io::ErrorKind::InvalidFilename, "the home's path is too long for a socket"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidFilename,
+            "the home's path is too long for a socket",
+        ))
     }
 
     /// The path; valid while this value lives.
@@ -65,7 +74,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn sockets_of_long_homes_are_reachable() {
-        let temporary = std::env::temp_dir().join(format!("ouisync-endpoint-{}", std::process::id()));
+        let temporary =
+            std::env::temp_dir().join(format!("ouisync-endpoint-{}", std::process::id()));
         let home = temporary.join("x".repeat(120));
         std::fs::create_dir_all(&home).unwrap();
         let listening = SocketPath::of(&home).unwrap();

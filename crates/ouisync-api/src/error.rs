@@ -103,7 +103,12 @@ pub struct ErrorBody {
 impl ErrorBody {
     /// An error without `kept`.
     pub fn new(kind: ErrorKind, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: hint.into(), kept: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: hint.into(),
+            kept: None,
+        }
     }
 
     /// The same, saying what was done or kept in spite of it.
@@ -145,7 +150,12 @@ mod tests {
             serde_json::from_str(r#"{"error":{"kind":"new","message":"m","hint":"h"}}"#).unwrap();
         assert_eq!(error.error.kind, ErrorKind::Internal);
         assert_eq!(
-            serde_json::to_string(&ApiError::from(ErrorBody::new(ErrorKind::NotFound, "m", "h"))).unwrap(),
+            serde_json::to_string(&ApiError::from(ErrorBody::new(
+                ErrorKind::NotFound,
+                "m",
+                "h"
+            )))
+            .unwrap(),
             r#"{"error":{"kind":"not_found","message":"m","hint":"h"}}"#
         );
     }

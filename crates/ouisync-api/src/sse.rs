@@ -44,7 +44,8 @@ impl Parser {
                     self.data.push(b'\n');
                 }
                 self.has_data = true;
-                self.data.extend_from_slice(rest.strip_prefix(b" ").unwrap_or(rest));
+                self.data
+                    .extend_from_slice(rest.strip_prefix(b" ").unwrap_or(rest));
             }
         }
         Ok(events)
@@ -61,7 +62,10 @@ mod tests {
         let expected = [b"{\"a\":1}".to_vec(), b"two\nlines".to_vec()];
         for size in 1..stream.len() {
             let mut parser = Parser::default();
-            let events: Vec<_> = stream.chunks(size).flat_map(|part| parser.push(part).unwrap()).collect();
+            let events: Vec<_> = stream
+                .chunks(size)
+                .flat_map(|part| parser.push(part).unwrap())
+                .collect();
             assert_eq!(events, expected, "in parts of {size}");
         }
     }

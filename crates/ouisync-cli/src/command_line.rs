@@ -7,8 +7,8 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 
 use crate::{
     commands::{
-        completions, connect, demo, device, folder, invite, join, lock, member, members, passphrase, pause, repair,
-        resume, revoke, serve, service, status, unlock, verify, wait,
+        completions, connect, demo, device, folder, invite, join, lock, member, members,
+        passphrase, pause, repair, resume, revoke, serve, service, status, unlock, verify, wait,
     },
     context::Context,
 };
@@ -115,8 +115,12 @@ impl Command {
     const fn kept(&self) -> Option<&'static str> {
         match self {
             Self::Serve(_) | Self::Demo(_) => None,
-            Self::Join(_) => Some("The daemon goes on trying to join; 'ouisync status' shows when it has."),
-            Self::Wait(_) | Self::Status(_) => Some("Nothing was changed; the daemon goes on syncing."),
+            Self::Join(_) => {
+                Some("The daemon goes on trying to join; 'ouisync status' shows when it has.")
+            }
+            Self::Wait(_) | Self::Status(_) => {
+                Some("Nothing was changed; the daemon goes on syncing.")
+            }
             Self::Verify(_) => Some("The check was stopped; nothing was changed."),
             Self::Repair(_) => Some("The daemon finishes the repair that it has begun."),
             _ => Some("If the daemon had the request already, it is carried out."),
@@ -132,8 +136,17 @@ pub fn run() -> ExitCode {
         Ok(command_line) => command_line,
         Err(error) if wants_json && !is_help(error.kind()) => {
             let text = error.render().to_string();
-            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            let body = ErrorBody::new(ErrorKind::Invalid, message, "See 'ouisync --help' and 'ouisync COMMAND --help'.");
+            let message = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned();
+            let body = ErrorBody::new(
+                ErrorKind::Invalid,
+                message,
+                "See 'ouisync --help' and 'ouisync COMMAND --help'.",
+            );
             return fail(&body, true);
         }
         Err(error) => error.exit(),
@@ -153,8 +166,12 @@ fn carry_out(command_line: CommandLine) -> Outcome {
     let context = Context::new(command_line.home, command_line.json);
     let command = command_line.command;
     let runtime = match &command {
-        Command::Serve(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
-        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Command::Serve(_) => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build(),
+        _ => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
     }
     .map_err(|error| crate::context::failure(format!("the program can't start: {error}")))?;
     let outcome = runtime.block_on(async {
@@ -180,7 +197,11 @@ fn fail(error: &ErrorBody, json: bool) -> ExitCode {
         let document = serde_json::to_string(&ApiError::from(error.clone())).unwrap_or_default();
         writeln!(stderr, "{document}")
     } else {
-        let kept = error.kept.as_deref().map(|kept| format!("{kept}\n")).unwrap_or_default();
+        let kept = error
+            .kept
+            .as_deref()
+            .map(|kept| format!("{kept}\n"))
+            .unwrap_or_default();
         write!(stderr, "error: {}\n{kept}{}\n", error.message, error.hint)
     };
     ExitCode::from(error.kind.exit_code())
@@ -209,11 +230,17 @@ mod tests {
         let mut seen = 0;
         each(&CommandLine::command(), "ouisync", &mut |path, command| {
             let help = command.clone().render_long_help().to_string();
-            assert!(help.contains("Examples:"), "{path} has no examples:\n{help}");
+            assert!(
+                help.contains("Examples:"),
+                "{path} has no examples:\n{help}"
+            );
             assert!(command.get_about().is_some(), "{path} has no description");
             for argument in command.get_arguments() {
                 let named = argument.get_id();
-                assert!(argument.get_help().is_some() || argument.is_hide_set(), "{path}: {named} is not explained");
+                assert!(
+                    argument.get_help().is_some() || argument.is_hide_set(),
+                    "{path}: {named} is not explained"
+                );
             }
             seen += 1;
         });
@@ -224,7 +251,10 @@ mod tests {
     fn exit_codes_in_the_help_are_the_real_ones() {
         for kind in ErrorKind::ALL {
             let code = format!("{:>4}  ", kind.exit_code());
-            assert!(EXIT_CODES.lines().any(|line| line.starts_with(&code)), "{kind:?} {code:?}");
+            assert!(
+                EXIT_CODES.lines().any(|line| line.starts_with(&code)),
+                "{kind:?} {code:?}"
+            );
         }
     }
 
@@ -254,10 +284,20 @@ mod tests {
             "ouisync pause",
             "ouisync resume Notes",
         ] {
-            CommandLine::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+            CommandLine::try_parse_from(line.split(' '))
+                .unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in ["ouisync invite Notes --role boss", "ouisync invite Notes", "ouisync wait", "ouisync wait N --timeout -1", "ouisync"] {
-            assert!(CommandLine::try_parse_from(line.split(' ')).is_err(), "{line}");
+        for line in [
+            "ouisync invite Notes --role boss",
+            "ouisync invite Notes",
+            "ouisync wait",
+            "ouisync wait N --timeout -1",
+            "ouisync",
+        ] {
+            assert!(
+                CommandLine::try_parse_from(line.split(' ')).is_err(),
+                "{line}"
+            );
         }
     }
 }

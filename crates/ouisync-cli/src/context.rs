@@ -27,7 +27,8 @@ impl Context {
             Some(home) => home.clone(),
             None => default_home().map_err(|error| usage(error.to_string(), "Give --home DIR."))?,
         };
-        std::path::absolute(&home).map_err(|error| usage(format!("{}: {error}", home.display()), "Give --home DIR."))
+        std::path::absolute(&home)
+            .map_err(|error| usage(format!("{}: {error}", home.display()), "Give --home DIR."))
     }
 
     /// A client of the home's daemon.
@@ -48,19 +49,31 @@ pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Erro
 
 /// A failure of this machine.
 pub(crate) fn failure(message: impl Into<String>) -> ErrorBody {
-    ErrorBody::new(ErrorKind::Internal, message, "See the message; nothing was changed.")
+    ErrorBody::new(
+        ErrorKind::Internal,
+        message,
+        "See the message; nothing was changed.",
+    )
 }
 
 /// A path as the daemon takes it: absolute, UTF-8.
 pub(crate) fn absolute(path: &std::path::Path) -> Result<String, ErrorBody> {
-    let absolute = std::path::absolute(path).map_err(|error| usage(format!("{}: {error}", path.display()), "Give another path."))?;
+    let absolute = std::path::absolute(path)
+        .map_err(|error| usage(format!("{}: {error}", path.display()), "Give another path."))?;
     // The daemon refuses '..', since what it means depends on links.
-    let resolved = match (absolute.components().any(|part| part == std::path::Component::ParentDir), absolute.canonicalize()) {
+    let resolved = match (
+        absolute
+            .components()
+            .any(|part| part == std::path::Component::ParentDir),
+        absolute.canonicalize(),
+    ) {
         (true, Ok(canonical)) => canonical,
         _ => absolute,
     };
-    resolved
-        .into_os_string()
-        .into_string()
-        .map_err(|path| usage(format!("{} is not UTF-8", path.display()), "Rename the directory or choose another."))
+    resolved.into_os_string().into_string().map_err(|path| {
+        usage(
+            format!("{} is not UTF-8", path.display()),
+            "Rename the directory or choose another.",
+        )
+    })
 }

@@ -21,9 +21,14 @@ pub(crate) fn line(text: &str) -> Result<(), ErrorBody> {
 /// Prints text as it is.
 pub(crate) fn text_block(text: &str) -> Result<(), ErrorBody> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        outcome => outcome.map_err(|error| failure(format!("standard output can't be written: {error}"))),
+        outcome => {
+            outcome.map_err(|error| failure(format!("standard output can't be written: {error}")))
+        }
     }
 }
 
@@ -60,13 +65,27 @@ pub(crate) fn span(seconds: u64) -> String {
 
 /// Text of other devices without what could steer a terminal.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    text.chars()
+        .map(|character| {
+            if character.is_control() {
+                '\u{fffd}'
+            } else {
+                character
+            }
+        })
+        .collect()
 }
 
 /// Rows with aligned columns, the first row being the head.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<_> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
@@ -102,7 +121,10 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["NAME".into(), "ROLE".into()], vec!["ü".into(), "owner".into()]];
+        let rows = [
+            vec!["NAME".into(), "ROLE".into()],
+            vec!["ü".into(), "owner".into()],
+        ];
         assert_eq!(table(&rows), "NAME  ROLE\nü     owner\n");
     }
 }

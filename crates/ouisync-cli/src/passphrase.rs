@@ -21,7 +21,11 @@ pub(crate) fn at_terminal() -> bool {
 
 /// Asks a person without echo, or reads a line of standard input.
 pub(crate) async fn read(prompt: &str) -> Result<String, ErrorBody> {
-    if at_terminal() { ask(prompt).await } else { line(None).await?.ok_or_else(missing) }
+    if at_terminal() {
+        ask(prompt).await
+    } else {
+        line(None).await?.ok_or_else(missing)
+    }
 }
 
 /// A new passphrase: a person types it twice.
@@ -31,7 +35,10 @@ pub(crate) async fn read_new(prompt: &str) -> Result<String, ErrorBody> {
     }
     let first = ask(prompt).await?;
     if first != ask("The same again: ").await? {
-        return Err(usage("the two are not the same", "Try again; nothing was changed."));
+        return Err(usage(
+            "the two are not the same",
+            "Try again; nothing was changed.",
+        ));
     }
     Ok(first)
 }
@@ -42,16 +49,26 @@ pub(crate) async fn line(limit: Option<Duration>) -> Result<Option<String>, Erro
     // A thread, since a read can't be given up: it ends with the process, and Ctrl-C is heard meanwhile.
     std::thread::spawn(move || {
         let mut line = Vec::new();
-        let outcome = io::stdin().lock().take(MAX_LINE).read_until(b'\n', &mut line).map(|_| line);
+        let outcome = io::stdin()
+            .lock()
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)
+            .map(|_| line);
         // Nobody waits any more after the limit.
         let _ = sender.send(outcome);
     });
     let received = match limit {
-        Some(limit) => tokio::time::timeout(limit, receiver).await.ok().and_then(Result::ok),
+        Some(limit) => tokio::time::timeout(limit, receiver)
+            .await
+            .ok()
+            .and_then(Result::ok),
         None => receiver.await.ok(),
     };
-    let Some(outcome) = received else { return Ok(None) };
-    let mut line = outcome.map_err(|error| failure(format!("standard input can't be read: {error}")))?;
+    let Some(outcome) = received else {
+        return Ok(None);
+    };
+    let mut line =
+        outcome.map_err(|error| failure(format!("standard input can't be read: {error}")))?;
     if line.is_empty() {
         return Ok(None);
     }
@@ -61,11 +78,16 @@ pub(crate) async fn line(limit: Option<Duration>) -> Result<Option<String>, Erro
             line.pop();
         }
     }
-    String::from_utf8(line).map(Some).map_err(|_| usage("standard input is not UTF-8", "Use a passphrase in UTF-8."))
+    String::from_utf8(line)
+        .map(Some)
+        .map_err(|_| usage("standard input is not UTF-8", "Use a passphrase in UTF-8."))
 }
 
 fn missing() -> ErrorBody {
-    usage("no passphrase came on standard input", "Give it as one line on standard input, or run this at a terminal.")
+    usage(
+        "no passphrase came on standard input",
+        "Give it as one line on standard input, or run this at a terminal.",
+    )
 }
 
 /// Turns the terminal's echo off while it lives.
@@ -92,7 +114,9 @@ impl Drop for Silence {
 async fn ask(prompt: &str) -> Result<String, ErrorBody> {
     let broken = |error: io::Error| failure(format!("the terminal can't be used: {error}"));
     let mut stderr = io::stderr();
-    write!(stderr, "{prompt}").and_then(|()| stderr.flush()).map_err(broken)?;
+    write!(stderr, "{prompt}")
+        .and_then(|()| stderr.flush())
+        .map_err(broken)?;
     let _silence = Silence::new().map_err(broken)?;
     line(None).await?.ok_or_else(missing)
 }

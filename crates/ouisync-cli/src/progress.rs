@@ -39,7 +39,9 @@ impl Activity {
     pub(crate) fn bytes(&self, done: u64, total: u64) {
         if self.bar.length() != Some(total) {
             self.bar.set_length(total);
-            self.bar.set_style(style("{msg} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left"));
+            self.bar.set_style(style(
+                "{msg} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+            ));
         }
         self.bar.set_position(done);
     }

@@ -62,7 +62,9 @@ impl Device {
             changing: tokio::sync::Mutex::default(),
             events,
         };
-        let device = Self { inner: Arc::new(inner) };
+        let device = Self {
+            inner: Arc::new(inner),
+        };
         let engine_events = device.inner.engine.events();
         for summary in device.inner.engine.folders() {
             device.inner.attach_kept(&summary).await;
@@ -81,7 +83,11 @@ impl Device {
     }
 
     /// Passes events on, attaches the directories of folders that were joined, and tries missing directories again.
-    async fn follow(self, mut events: broadcast::Receiver<EngineEvent>, stopping: CancellationToken) {
+    async fn follow(
+        self,
+        mut events: broadcast::Receiver<EngineEvent>,
+        stopping: CancellationToken,
+    ) {
         let mut again = tokio::time::interval(ATTACH_AGAIN);
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -119,7 +125,9 @@ impl Inner {
     }
 
     fn find(&self, folder: &str) -> Result<FolderSummary, ErrorBody> {
-        self.engine.find_folder(folder).map_err(|error| refusal::from_engine(&error))
+        self.engine
+            .find_folder(folder)
+            .map_err(|error| refusal::from_engine(&error))
     }
 
     /// One folder, or all.
@@ -131,18 +139,41 @@ impl Inner {
     }
 
     fn path_of(&self, folder: FolderId) -> Option<String> {
-        self.views.path(folder).map(|path| path.to_string_lossy().into_owned())
+        self.views
+            .path(folder)
+            .map(|path| path.to_string_lossy().into_owned())
     }
 
     /// Checks a directory that a folder shall have and makes it. `changing` must be held.
-    async fn prepare_root(self: &Arc<Self>, path: &str, except: Option<FolderId>) -> Result<PathBuf, ErrorBody> {
-        let names: BTreeMap<_, _> =
-            self.engine.folders().into_iter().map(|summary| (summary.folder, summary.name)).collect();
+    async fn prepare_root(
+        self: &Arc<Self>,
+        path: &str,
+        except: Option<FolderId>,
+    ) -> Result<PathBuf, ErrorBody> {
+        let names: BTreeMap<_, _> = self
+            .engine
+            .folders()
+            .into_iter()
+            .map(|summary| (summary.folder, summary.name))
+            .collect();
         let mut others = self.views.others(except);
-        others.extend(self.joining().iter().filter(|(folder, _)| Some(**folder) != except).map(|(f, p)| (*f, p.clone())));
+        others.extend(
+            self.joining()
+                .iter()
+                .filter(|(folder, _)| Some(**folder) != except)
+                .map(|(f, p)| (*f, p.clone())),
+        );
         let others: Vec<_> = others
             .into_iter()
-            .map(|(folder, path)| (names.get(&folder).cloned().unwrap_or_else(|| folder.to_string()), path))
+            .map(|(folder, path)| {
+                (
+                    names
+                        .get(&folder)
+                        .cloned()
+                        .unwrap_or_else(|| folder.to_string()),
+                    path,
+                )
+            })
             .collect();
         let (path, home) = (PathBuf::from(path), self.home.clone());
         blocking(move || roots::prepare(&path, &home, &others)).await
@@ -155,13 +186,25 @@ impl Inner {
     /// Keeps a directory with its folder and attaches it. `changing` must be held.
     async fn attach_new(self: &Arc<Self>, folder: FolderId, path: &Path) -> Result<(), ErrorBody> {
         let text = path.to_str().ok_or_else(|| {
-            refusal::invalid("the directory's path is not UTF-8", "Rename it, or choose another directory.")
+            refusal::invalid(
+                "the directory's path is not UTF-8",
+                "Rename it, or choose another directory.",
+            )
         })?;
         let setting = views::encode_setting(text);
-        self.engine.set_view_setting(folder, setting).await.map_err(|error| refusal::from_engine(&error))?;
-        self.attach_view(folder, path.to_owned()).await.map_err(|message| {
-            ErrorBody::new(ErrorKind::Unavailable, message, "It is tried again every few seconds; see 'ouisync status'.")
-        })
+        self.engine
+            .set_view_setting(folder, setting)
+            .await
+            .map_err(|error| refusal::from_engine(&error))?;
+        self.attach_view(folder, path.to_owned())
+            .await
+            .map_err(|message| {
+                ErrorBody::new(
+                    ErrorKind::Unavailable,
+                    message,
+                    "It is tried again every few seconds; see 'ouisync status'.",
+                )
+            })
     }
 
     /// Attaches the directory that was kept with a folder, if it has one and can be read.
@@ -179,10 +222,18 @@ impl Inner {
                 return;
             }
         };
-        let Some(path) = setting.as_deref().and_then(views::decode_setting) else { return };
+        let Some(path) = setting.as_deref().and_then(views::decode_setting) else {
+            return;
+        };
         let others: Vec<_> = self.views.others(Some(summary.folder));
-        if others.iter().any(|(_, other)| other.starts_with(&path) || path.starts_with(other)) {
-            let message = format!("the directory {} is used by another folder too", path.display());
+        if others
+            .iter()
+            .any(|(_, other)| other.starts_with(&path) || path.starts_with(other))
+        {
+            let message = format!(
+                "the directory {} is used by another folder too",
+                path.display()
+            );
             tracing::error!(folder = %summary.folder, "{message}");
             self.views.fail(summary.folder, &path, message);
             return;
@@ -194,7 +245,11 @@ impl Inner {
 
     /// Attaches the directories of folders that were joined in the background.
     async fn attach_joined(self: &Arc<Self>) {
-        let waiting: Vec<_> = self.joining().iter().map(|(folder, path)| (*folder, path.clone())).collect();
+        let waiting: Vec<_> = self
+            .joining()
+            .iter()
+            .map(|(folder, path)| (*folder, path.clone()))
+            .collect();
         for (folder, path) in waiting {
             if self.engine.view(folder).is_err() {
                 continue;
@@ -212,9 +267,13 @@ impl Inner {
     async fn attach_failed(self: &Arc<Self>) {
         for (folder, path) in self.views.failed() {
             let _changing = self.changing.lock().await;
-            if self.views.problem(folder).is_some() && self.attach_view(folder, path.clone()).await.is_ok() {
+            if self.views.problem(folder).is_some()
+                && self.attach_view(folder, path.clone()).await.is_ok()
+            {
                 tracing::info!(%folder, "the directory is back");
-                self.tell(Event::FolderChanged { folder: folder.to_string() });
+                self.tell(Event::FolderChanged {
+                    folder: folder.to_string(),
+                });
             }
         }
     }
@@ -233,7 +292,9 @@ impl Inner {
 
     /// Attaches a folder's directory to its new tree.
     async fn attach_again(self: &Arc<Self>, folder: FolderId) {
-        let Some(path) = self.views.path(folder) else { return };
+        let Some(path) = self.views.path(folder) else {
+            return;
+        };
         let _changing = self.changing.lock().await;
         self.detach(folder).await;
         if let Err(message) = self.attach_view(folder, path).await {

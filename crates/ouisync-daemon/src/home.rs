@@ -41,7 +41,10 @@ pub enum HomeError {
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> HomeError {
-    move |source| HomeError::File { path: path.to_owned(), source }
+    move |source| HomeError::File {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// `$OUISYNC_HOME`, or `ouisync` in the XDG data directory.
@@ -49,8 +52,14 @@ pub fn default_home() -> Result<PathBuf, HomeError> {
     if let Some(home) = std::env::var_os("OUISYNC_HOME").filter(|home| !home.is_empty()) {
         return Ok(PathBuf::from(home));
     }
-    let names = AppStrategyArgs { top_level_domain: "org".into(), author: "OuiSync".into(), app_name: "ouisync".into() };
-    choose_app_strategy(names).map(|strategy| strategy.data_dir()).map_err(|_| HomeError::Nowhere)
+    let names = AppStrategyArgs {
+        top_level_domain: "org".into(),
+        author: "OuiSync".into(),
+        app_name: "ouisync".into(),
+    };
+    choose_app_strategy(names)
+        .map(|strategy| strategy.data_dir())
+        .map_err(|_| HomeError::Nowhere)
 }
 
 /// Held while a daemon runs; the lock goes with the process, however it ends.
@@ -64,7 +73,11 @@ impl Home {
     /// Makes the directory (mode 0700) and locks it. A relative path is taken from the working directory.
     pub(crate) fn open(path: &Path) -> Result<Self, HomeError> {
         let path = std::path::absolute(path).map_err(at(path))?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(at(&path))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(at(&path))?;
         let path = fs::canonicalize(&path).map_err(at(&path))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(at(&path))?;
         let lock_path = path.join("daemon.pid");
@@ -82,11 +95,21 @@ impl Home {
                 let mut text = String::new();
                 // Only for the message: an unreadable number is left out.
                 let _ = (&lock).take(32).read_to_string(&mut text);
-                return Err(HomeError::Running { home: path, pid: text.trim().parse().ok() });
+                return Err(HomeError::Running {
+                    home: path,
+                    pid: text.trim().parse().ok(),
+                });
             }
-            Err(TryLockError::Error(source)) => return Err(HomeError::File { path: lock_path, source }),
+            Err(TryLockError::Error(source)) => {
+                return Err(HomeError::File {
+                    path: lock_path,
+                    source,
+                });
+            }
         }
-        lock.set_len(0).and_then(|()| lock.rewind()).map_err(at(&lock_path))?;
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .map_err(at(&lock_path))?;
         writeln!(lock, "{}", std::process::id()).map_err(at(&lock_path))?;
         Ok(Self { path, _lock: lock })
     }
@@ -102,7 +125,8 @@ impl Home {
         match fs::read_to_string(&path) {
             Ok(text) => {
                 if let Some(token) = Token::parse(text.trim()) {
-                    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(at(&path))?;
+                    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                        .map_err(at(&path))?;
                     return Ok(token);
                 }
             }
@@ -110,7 +134,9 @@ impl Home {
             Err(error) => return Err(at(&path)(error)),
         }
         let mut bytes = [0; 32];
-        SysRng.try_fill_bytes(&mut bytes).map_err(|_| HomeError::Randomness)?;
+        SysRng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|_| HomeError::Randomness)?;
         let token = Token(HEXLOWER.encode(&bytes));
         self.write(&path, &token.0)?;
         Ok(token)
@@ -135,7 +161,10 @@ impl Home {
             self.write(&path, &name)?;
             return Ok(name);
         }
-        let kept = fs::read_to_string(&path).ok().as_deref().and_then(tidy_name);
+        let kept = fs::read_to_string(&path)
+            .ok()
+            .as_deref()
+            .and_then(tidy_name);
         let machine = || tidy_name(&rustix::system::uname().nodename().to_string_lossy());
         Ok(kept.or_else(machine).unwrap_or_else(|| "device".to_owned()))
     }
@@ -148,7 +177,11 @@ impl Home {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)?;
             writeln!(file, "{text}")?;
             file.sync_all()?;
             fs::rename(&temporary, path)
@@ -159,7 +192,12 @@ impl Home {
 
 /// At most 64 characters, none of them a control character, nothing around them.
 fn tidy_name(name: &str) -> Option<String> {
-    let name: String = name.trim().chars().filter(|character| !character.is_control()).take(64).collect();
+    let name: String = name
+        .trim()
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(64)
+        .collect();
     Some(name).filter(|name| !name.is_empty())
 }
 
@@ -169,7 +207,8 @@ pub(crate) struct Token(String);
 
 impl Token {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        (text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| Self(text.to_owned()))
+        (text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .then(|| Self(text.to_owned()))
     }
 
     /// Compares in a time that depends on the lengths only.
@@ -178,7 +217,10 @@ impl Token {
         if shown.len() != expected.len() {
             return false;
         }
-        let difference = expected.iter().zip(shown).fold(0u8, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
+        let difference = expected
+            .iter()
+            .zip(shown)
+            .fold(0u8, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
         std::hint::black_box(difference) == 0
     }
 }
@@ -198,9 +240,15 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("a/b");
         let home = Home::open(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         let error = Home::open(&path).unwrap_err().to_string();
-        assert!(error.contains("already running") && error.contains(&std::process::id().to_string()), "{error}");
+        assert!(
+            error.contains("already running") && error.contains(&std::process::id().to_string()),
+            "{error}"
+        );
         drop(home);
         Home::open(&path).unwrap();
     }
@@ -211,7 +259,10 @@ mod tests {
         let home = Home::open(temporary.path()).unwrap();
         let token = home.token().unwrap();
         let path = endpoint::token(home.path());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let text = fs::read_to_string(&path).unwrap();
         assert!(token.matches(text.trim().as_bytes()));
         assert!(home.token().unwrap().matches(text.trim().as_bytes()));
@@ -226,7 +277,10 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let home = Home::open(temporary.path()).unwrap();
         assert!(!home.device_name(None).unwrap().is_empty());
-        assert_eq!(home.device_name(Some(" Alice's\nphone ")).unwrap(), "Alice'sphone");
+        assert_eq!(
+            home.device_name(Some(" Alice's\nphone ")).unwrap(),
+            "Alice'sphone"
+        );
         assert_eq!(home.device_name(None).unwrap(), "Alice'sphone");
     }
 }

@@ -21,7 +21,9 @@ pub enum LogFormat {
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The filter doesn't parse.
-    #[error("'{0}' is no log level: use error, warn, info, debug, trace, or filters such as ouisync_net=debug")]
+    #[error(
+        "'{0}' is no log level: use error, warn, info, debug, trace, or filters such as ouisync_net=debug"
+    )]
     Filter(String, #[source] ParseError),
     /// The process logs already.
     #[error("logs are set up already")]
@@ -41,10 +43,18 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
 /// Sets up logging for the process. `level`: `error` … `trace`, or a `tracing` filter; `$OUISYNC_LOG` or `info` without.
 pub fn start(level: Option<&str>, format: LogFormat) -> Result<(), LogError> {
     let variable = std::env::var("OUISYNC_LOG").ok();
-    let filter = filter(level.or(variable.as_deref().filter(|text| !text.is_empty())).unwrap_or("info"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = filter(
+        level
+            .or(variable.as_deref().filter(|text| !text.is_empty()))
+            .unwrap_or("info"),
+    )?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(|_| LogError::Twice)
@@ -57,7 +67,10 @@ mod tests {
     #[test]
     fn levels_are_for_this_program() {
         let filters = filter("debug").unwrap().to_string();
-        assert!(filters.contains("ouisync=debug") && filters.contains("warn"), "{filters}");
+        assert!(
+            filters.contains("ouisync=debug") && filters.contains("warn"),
+            "{filters}"
+        );
         assert!(filter("ouisync_net=trace,warn").is_ok());
         assert!(filter("a=b=c").is_err());
     }

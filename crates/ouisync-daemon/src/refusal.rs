@@ -17,7 +17,9 @@ pub(crate) fn from_engine(error: &EngineError) -> ErrorBody {
         (_, EngineKind::Internal) => ErrorKind::Internal,
     };
     let hint = match error {
-        EngineError::NoPassphrase => "Set one first: 'ouisync passphrase set', or give it to 'ouisync lock' on standard input.",
+        EngineError::NoPassphrase => {
+            "Set one first: 'ouisync passphrase set', or give it to 'ouisync lock' on standard input."
+        }
         EngineError::WrongPassphrase => "Type it again; nothing was changed.",
         EngineError::AmbiguousMember(_) => "See the ids with 'ouisync members'.",
         _ => error.hint(),
@@ -32,7 +34,11 @@ pub(crate) fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Er
 
 /// A defect of this program.
 pub(crate) fn internal(message: impl Into<String>) -> ErrorBody {
-    ErrorBody::new(ErrorKind::Internal, message, "Look at the daemon's log; what was acknowledged is safe.")
+    ErrorBody::new(
+        ErrorKind::Internal,
+        message,
+        "Look at the daemon's log; what was acknowledged is safe.",
+    )
 }
 
 #[cfg(test)]
@@ -43,9 +49,16 @@ mod tests {
 
     #[test]
     fn time_outs_and_locks_keep_their_kind() {
-        let timed_out = from_engine(&EngineError::TimedOut(Duration::from_secs(1), "no peer".into()));
+        let timed_out = from_engine(&EngineError::TimedOut(
+            Duration::from_secs(1),
+            "no peer".into(),
+        ));
         assert_eq!(timed_out.kind.exit_code(), 4);
         assert_eq!(from_engine(&EngineError::Locked).kind.exit_code(), 8);
-        assert!(from_engine(&EngineError::NoPassphrase).hint.contains("passphrase set"));
+        assert!(
+            from_engine(&EngineError::NoPassphrase)
+                .hint
+                .contains("passphrase set")
+        );
     }
 }

@@ -93,7 +93,11 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     };
     let stopping = CancellationToken::new();
     let device = Device::start(engine, home.path().to_owned(), stopping.clone()).await;
-    let api = Api { service: Arc::new(device.clone()), token, stopping: stopping.clone() };
+    let api = Api {
+        service: Arc::new(device.clone()),
+        token,
+        stopping: stopping.clone(),
+    };
     let connections = Connections::new(routes::router(api).0, stopping.clone());
     let served = offer(&home, &connections).await.and_then(|()| announce());
     if served.is_ok() {
@@ -126,12 +130,24 @@ async fn offer(home: &Home, connections: &Connections) -> Result<(), ServeError>
         Ok(listener) => connections.listen(listener),
         // The loopback address serves as well.
         Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
-            tracing::warn!("the home's path is too long for a socket; clients use the loopback address");
+            tracing::warn!(
+                "the home's path is too long for a socket; clients use the loopback address"
+            );
         }
-        Err(source) => return Err(ServeError::Listen { place: socket.display().to_string(), source }),
+        Err(source) => {
+            return Err(ServeError::Listen {
+                place: socket.display().to_string(),
+                source,
+            });
+        }
     }
-    let refused = |source| ServeError::Listen { place: Ipv4Addr::LOCALHOST.to_string(), source };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(refused)?;
+    let refused = |source| ServeError::Listen {
+        place: Ipv4Addr::LOCALHOST.to_string(),
+        source,
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .map_err(refused)?;
     home.publish_address(listener.local_addr().map_err(refused)?)?;
     connections.listen(listener);
     Ok(())
@@ -152,7 +168,9 @@ fn bind_socket(home: &Home) -> io::Result<UnixListener> {
 
 fn announce() -> Result<(), ServeError> {
     let mut output = io::stdout().lock();
-    writeln!(output, "ready").and_then(|()| output.flush()).map_err(ServeError::Output)
+    writeln!(output, "ready")
+        .and_then(|()| output.flush())
+        .map_err(ServeError::Output)
 }
 
 /// The signals that end a daemon.
@@ -163,7 +181,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

@@ -4,8 +4,8 @@ use std::{future::Future, pin::Pin};
 
 use ouisync_api::{
     data::{
-        Confirmation, CreateRequest, Device, Folder, FolderStatus, Invitation, InviteRequest, JoinRequest, LockRequest, Member,
-        PassphraseRequest, Role, UnlockRequest, Verification,
+        Confirmation, CreateRequest, Device, Folder, FolderStatus, Invitation, InviteRequest,
+        JoinRequest, LockRequest, Member, PassphraseRequest, Role, UnlockRequest, Verification,
     },
     error::ErrorBody,
     event::Event,

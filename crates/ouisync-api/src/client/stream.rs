@@ -24,18 +24,28 @@ struct Messages {
 
 impl Messages {
     fn new(streaming: Streaming) -> Self {
-        Self { streaming, parser: Parser::default(), ready: VecDeque::new() }
+        Self {
+            streaming,
+            parser: Parser::default(),
+            ready: VecDeque::new(),
+        }
     }
 
     async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(message) = self.ready.pop_front() {
-                let message = serde_json::from_slice(&message).map_err(|error| ClientError::Answer(error.to_string()))?;
+                let message = serde_json::from_slice(&message)
+                    .map_err(|error| ClientError::Answer(error.to_string()))?;
                 return Ok(Some(message));
             }
-            let Some(frame) = self.streaming.body.frame().await else { return Ok(None) };
+            let Some(frame) = self.streaming.body.frame().await else {
+                return Ok(None);
+            };
             if let Ok(data) = frame.map_err(broken)?.into_data() {
-                let events = self.parser.push(&data).map_err(|error| ClientError::Answer(error.to_string()))?;
+                let events = self
+                    .parser
+                    .push(&data)
+                    .map_err(|error| ClientError::Answer(error.to_string()))?;
                 self.ready.extend(events);
             }
         }
@@ -65,7 +75,10 @@ impl Checking {
     }
 
     /// Waits for the outcome, telling the bytes done and in all meanwhile.
-    pub async fn outcome(mut self, mut progress: impl FnMut(u64, u64)) -> Result<Verification, ClientError> {
+    pub async fn outcome(
+        mut self,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Verification, ClientError> {
         while let Some(update) = self.0.next().await? {
             match update {
                 CheckUpdate::Progress { done, total } => progress(done, total),
@@ -73,6 +86,8 @@ impl Checking {
                 CheckUpdate::Failed(error) => return Err(ClientError::Refused(ApiError { error })),
             }
         }
-        Err(ClientError::Answer("the check ended without an outcome".to_owned()))
+        Err(ClientError::Answer(
+            "the check ended without an outcome".to_owned(),
+        ))
     }
 }

@@ -40,7 +40,10 @@ enum Place {
 
 impl fmt::Debug for Transport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Transport").field("place", &self.place).finish_non_exhaustive()
+        formatter
+            .debug_struct("Transport")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,28 +68,51 @@ impl Drop for Connection {
 
 impl Transport {
     pub(super) fn home(home: &Path, token: String) -> Self {
-        Self { place: Place::Home(home.to_owned()), token }
+        Self {
+            place: Place::Home(home.to_owned()),
+            token,
+        }
     }
 
     pub(super) fn address(address: SocketAddr, token: String) -> Self {
-        Self { place: Place::Address(address), token }
+        Self {
+            place: Place::Address(address),
+            token,
+        }
     }
 
-    pub(super) async fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Reply, ClientError> {
-        let (response, _connection) = self.exchange(method, path, body, "application/json").await?;
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Reply, ClientError> {
+        let (response, _connection) = self
+            .exchange(method, path, body, "application/json")
+            .await?;
         let status = response.status();
         let body = collect(response.into_body()).await?;
         Ok(Reply { status, body })
     }
 
-    pub(super) async fn stream(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Streaming, ClientError> {
-        let (response, connection) = self.exchange(method, path, body, "text/event-stream").await?;
+    pub(super) async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Streaming, ClientError> {
+        let (response, connection) = self
+            .exchange(method, path, body, "text/event-stream")
+            .await?;
         let status = response.status();
         let body = response.into_body();
         if !status.is_success() {
             return Err(refusal(status, &collect(body).await?));
         }
-        Ok(Streaming { body, _connection: connection })
+        Ok(Streaming {
+            body,
+            _connection: connection,
+        })
     }
 
     async fn exchange(
@@ -142,16 +168,23 @@ async fn connect_address(home: &Path) -> io::Result<TcpStream> {
         .parse()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     if !address.ip().is_loopback() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a loopback address"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not a loopback address",
+        ));
     }
     TcpStream::connect(address).await
 }
 
-async fn handshake<T>(stream: T) -> Result<(http1::SendRequest<Full<Bytes>>, Connection), ClientError>
+async fn handshake<T>(
+    stream: T,
+) -> Result<(http1::SendRequest<Full<Bytes>>, Connection), ClientError>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     let task = tokio::spawn(async move {
         // Its error also reaches the request that waits on it.
         let _ = connection.await;

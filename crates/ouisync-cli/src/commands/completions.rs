@@ -26,7 +26,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut CommandLine::command(), "ouisync", &mut script);
+        clap_complete::generate(
+            self.shell,
+            &mut CommandLine::command(),
+            "ouisync",
+            &mut script,
+        );
         output::text_block(&String::from_utf8_lossy(&script))?;
         DONE
     }

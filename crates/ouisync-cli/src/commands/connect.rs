@@ -27,8 +27,16 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let _activity = Activity::start("connecting");
-        context.client()?.connect(&self.address).await.map_err(refused)?;
-        if context.json { output::json(&Done::OK)? } else { output::line("The address is noted.")? }
+        context
+            .client()?
+            .connect(&self.address)
+            .await
+            .map_err(refused)?;
+        if context.json {
+            output::json(&Done::OK)?
+        } else {
+            output::line("The address is noted.")?
+        }
         DONE
     }
 }

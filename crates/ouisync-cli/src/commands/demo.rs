@@ -57,22 +57,34 @@ impl Arguments {
         };
         narrator.clear();
         stage.stop_all().await;
-        let failed = told.as_ref().is_err_and(|error| error.kind != ErrorKind::Cancelled) || !narrator.all_held();
+        let failed = told
+            .as_ref()
+            .is_err_and(|error| error.kind != ErrorKind::Cancelled)
+            || !narrator.all_held();
         if failed {
             narrator.logs(&stage.logs());
         }
         let kept = stage.close(self.keep);
         if let Some(path) = &kept {
-            narrator.say(&format!("The three homes and directories are kept in {}.", path.display()));
+            narrator.say(&format!(
+                "The three homes and directories are kept in {}.",
+                path.display()
+            ));
         }
         match told {
-            Err(error) if kept.is_none() => Err(error.keeping("The temporary folder and the three processes are gone.")),
+            Err(error) if kept.is_none() => {
+                Err(error.keeping("The temporary folder and the three processes are gone."))
+            }
             Err(error) => Err(error),
             Ok(safe) => {
                 if context.json {
                     output::json(&narrator.document(&safe))?;
                 }
-                if narrator.all_held() { DONE } else { Ok(ErrorKind::Internal.exit_code()) }
+                if narrator.all_held() {
+                    DONE
+                } else {
+                    Ok(ErrorKind::Internal.exit_code())
+                }
             }
         }
     }

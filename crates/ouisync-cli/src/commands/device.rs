@@ -26,7 +26,11 @@ impl Arguments {
         if context.json {
             output::json(&device)?;
         } else {
-            output::line(&format!("{}\n{}", output::plain(&device.name), device.device))?;
+            output::line(&format!(
+                "{}\n{}",
+                output::plain(&device.name),
+                device.device
+            ))?;
             for address in &device.addresses {
                 output::line(&format!("  {address}"))?;
             }

@@ -40,7 +40,9 @@ enum Action {
 ///
 /// The directory is made when it is missing; what is in it becomes the folder's content. JSON: {folder, name, role, path}.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ouisync folder create Notes --path ~/Notes\n  ouisync --json folder create 'Voyage pictures' --path /data/voyage")]
+#[command(
+    after_help = "Examples:\n  ouisync folder create Notes --path ~/Notes\n  ouisync --json folder create 'Voyage pictures' --path /data/voyage"
+)]
 struct Create {
     /// The folder's name: 1 to 64 characters
     name: String,
@@ -61,7 +63,9 @@ struct List {}
 /// Stop using the old directory first, and move its files if you want to keep them together: what is in the new directory is
 /// united with the folder, nothing is deleted. Safes have no directory. JSON: {folder, name, role, path}.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mv ~/Notes /mnt/disk/Notes && ouisync folder attach Notes --path /mnt/disk/Notes")]
+#[command(
+    after_help = "Examples:\n  mv ~/Notes /mnt/disk/Notes && ouisync folder attach Notes --path /mnt/disk/Notes"
+)]
 struct Attach {
     /// Name or id of the folder
     folder: String,
@@ -75,7 +79,9 @@ struct Attach {
 /// An emptied directory, or another one in its place, is never taken for the deletion of everything: 'ouisync status' shows it
 /// as a problem until you say what was meant. JSON: {ok}.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ouisync folder confirm Notes --deletion     # I emptied it; delete the files everywhere\n  ouisync folder confirm Notes --directory    # this is another directory; take it over")]
+#[command(
+    after_help = "Examples:\n  ouisync folder confirm Notes --deletion     # I emptied it; delete the files everywhere\n  ouisync folder confirm Notes --directory    # this is another directory; take it over"
+)]
 #[group(required = true, multiple = false)]
 struct Confirm {
     /// Name or id of the folder
@@ -104,36 +110,75 @@ impl Arguments {
         let client = context.client()?;
         match self.action {
             Action::Create(create) => {
-                let request = CreateRequest { name: create.name, path: Some(absolute(&create.path)?) };
+                let request = CreateRequest {
+                    name: create.name,
+                    path: Some(absolute(&create.path)?),
+                };
                 let folder = client.create(&request).await.map_err(refused)?;
-                let words = || format!("The folder '{}' is made from {}.\nInvite a device with: ouisync invite '{}' --role writer",
-                    folder.name, create.path.display(), folder.name);
+                let words = || {
+                    format!(
+                        "The folder '{}' is made from {}.\nInvite a device with: ouisync invite '{}' --role writer",
+                        folder.name,
+                        create.path.display(),
+                        folder.name
+                    )
+                };
                 show(context, &folder, words)?;
             }
             Action::List(List {}) => {
                 let folders = client.folders().await.map_err(refused)?;
                 show(context, &folders, || {
-                    let mut rows = vec![["NAME", "ROLE", "DIRECTORY", "ID"].map(str::to_owned).to_vec()];
+                    let mut rows = vec![
+                        ["NAME", "ROLE", "DIRECTORY", "ID"]
+                            .map(str::to_owned)
+                            .to_vec(),
+                    ];
                     rows.extend(folders.iter().map(|folder| {
                         let path = folder.path.as_deref().unwrap_or("-");
-                        vec![output::plain(&folder.name), folder.role.to_string(), output::plain(path), folder.folder[..folder.folder.len().min(16)].to_owned()]
+                        vec![
+                            output::plain(&folder.name),
+                            folder.role.to_string(),
+                            output::plain(path),
+                            folder.folder[..folder.folder.len().min(16)].to_owned(),
+                        ]
                     }));
                     output::table(&rows).trim_end().to_owned()
                 })?;
             }
             Action::Attach(attach) => {
-                let folder = client.attach(&attach.folder, absolute(&attach.path)?).await.map_err(refused)?;
-                show(context, &folder, || format!("The folder '{}' is now at {}.", folder.name, attach.path.display()))?;
+                let folder = client
+                    .attach(&attach.folder, absolute(&attach.path)?)
+                    .await
+                    .map_err(refused)?;
+                show(context, &folder, || {
+                    format!(
+                        "The folder '{}' is now at {}.",
+                        folder.name,
+                        attach.path.display()
+                    )
+                })?;
             }
             Action::Confirm(confirm) => {
-                let meant = if confirm.deletion { Confirmation::Deletion } else { Confirmation::Directory };
-                client.confirm(&confirm.folder, meant).await.map_err(refused)?;
+                let meant = if confirm.deletion {
+                    Confirmation::Deletion
+                } else {
+                    Confirmation::Directory
+                };
+                client
+                    .confirm(&confirm.folder, meant)
+                    .await
+                    .map_err(refused)?;
                 show(context, &Done::OK, || "Confirmed.".to_owned())?;
             }
             Action::Forget(forget) => {
                 let _activity = Activity::start("deleting the encrypted store");
                 client.forget(&forget.folder).await.map_err(refused)?;
-                show(context, &Done::OK, || format!("'{}' is forgotten here; its plain files stay.", forget.folder))?;
+                show(context, &Done::OK, || {
+                    format!(
+                        "'{}' is forgotten here; its plain files stay.",
+                        forget.folder
+                    )
+                })?;
             }
         }
         DONE
@@ -145,5 +190,9 @@ fn show(
     document: &impl serde::Serialize,
     words: impl FnOnce() -> String,
 ) -> Result<(), ouisync_api::error::ErrorBody> {
-    if context.json { output::json(document) } else { output::line(&words()) }
+    if context.json {
+        output::json(document)
+    } else {
+        output::line(&words())
+    }
 }

@@ -3,7 +3,10 @@
 use std::{io::IsTerminal, time::Duration};
 
 use clap::{Args, ValueEnum};
-use ouisync_api::{data::{InviteRequest, Role}, duration};
+use ouisync_api::{
+    data::{InviteRequest, Role},
+    duration,
+};
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 
 use crate::{
@@ -74,8 +77,13 @@ impl Arguments {
             uses: self.uses,
             expires_seconds: self.expires.map(|expires| expires.as_secs()),
         };
-        let invitation = context.client()?.invite(&self.folder, &request).await.map_err(refused)?;
-        let picture = (self.qr || (!context.json && std::io::stdout().is_terminal())).then(|| picture(&invitation.link));
+        let invitation = context
+            .client()?
+            .invite(&self.folder, &request)
+            .await
+            .map_err(refused)?;
+        let picture = (self.qr || (!context.json && std::io::stdout().is_terminal()))
+            .then(|| picture(&invitation.link));
         if context.json {
             output::json(&invitation)?;
             if let Some(picture) = picture.flatten() {
@@ -86,8 +94,14 @@ impl Arguments {
                 output::line(&picture)?;
             }
             output::line(&invitation.link)?;
-            let times = if self.uses == 1 { "once".to_owned() } else { format!("{} times", self.uses) };
-            let until = self.expires.map_or(String::new(), |expires| format!(" within {}", output::span(expires.as_secs())));
+            let times = if self.uses == 1 {
+                "once".to_owned()
+            } else {
+                format!("{} times", self.uses)
+            };
+            let until = self.expires.map_or(String::new(), |expires| {
+                format!(" within {}", output::span(expires.as_secs()))
+            });
             output::note(&format!(
                 "Whoever has this link can join as {} {times}{until}: keep it secret. Take it back with: ouisync revoke '{}' {}",
                 request.role, self.folder, invitation.invitation
@@ -100,7 +114,12 @@ impl Arguments {
 /// The link as a picture of half blocks; `None` when it is too long for one.
 fn picture(link: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(link, EcLevel::L).ok()?;
-    Some(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())
+    Some(
+        code.render::<Dense1x2>()
+            .dark_color(Dense1x2::Light)
+            .light_color(Dense1x2::Dark)
+            .build(),
+    )
 }
 
 #[cfg(test)]

@@ -42,9 +42,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let link = match self.link.as_str() {
-            "-" => passphrase::line(None)
-                .await?
-                .ok_or_else(|| usage("standard input is empty", "Give the invitation's link there, as one line."))?,
+            "-" => passphrase::line(None).await?.ok_or_else(|| {
+                usage(
+                    "standard input is empty",
+                    "Give the invitation's link there, as one line.",
+                )
+            })?,
             given => given.to_owned(),
         };
         let request = JoinRequest {
@@ -62,7 +65,11 @@ impl Arguments {
                 Some(path) => format!("; its files come to {}", output::plain(path)),
                 None => String::new(),
             };
-            output::line(&format!("This device is now a {} of '{}'{place}.", folder.role, output::plain(&folder.name)))?;
+            output::line(&format!(
+                "This device is now a {} of '{}'{place}.",
+                folder.role,
+                output::plain(&folder.name)
+            ))?;
         }
         DONE
     }

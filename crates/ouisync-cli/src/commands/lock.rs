@@ -38,14 +38,26 @@ impl Arguments {
         let passphrase = match (is_set, passphrase::at_terminal()) {
             (true, _) => None,
             (false, true) => {
-                output::note("No passphrase is set yet. Without it nobody, not even you, can unlock: choose one and keep it.");
+                output::note(
+                    "No passphrase is set yet. Without it nobody, not even you, can unlock: choose one and keep it.",
+                );
                 Some(passphrase::read_new("New passphrase: ").await?)
             }
             // Nothing there: the daemon says what to do.
             (false, false) => passphrase::line(Some(PATIENCE)).await?,
         };
-        client.lock(&LockRequest { folder: self.folder, passphrase }).await.map_err(refused)?;
-        if context.json { output::json(&Done::OK)? } else { output::line("Locked; it goes on syncing, unreadable here.")? }
+        client
+            .lock(&LockRequest {
+                folder: self.folder,
+                passphrase,
+            })
+            .await
+            .map_err(refused)?;
+        if context.json {
+            output::json(&Done::OK)?
+        } else {
+            output::line("Locked; it goes on syncing, unreadable here.")?
+        }
         DONE
     }
 }

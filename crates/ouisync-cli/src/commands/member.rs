@@ -34,7 +34,9 @@ enum Action {
 /// It keeps what it has already received, but can't connect any more and can't read what comes after. What it did at the
 /// same time is kept apart and shown. JSON: {ok}.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ouisync member remove Notes \"Bob's laptop\"\n  ouisync member remove Notes 3fa9c2")]
+#[command(
+    after_help = "Examples:\n  ouisync member remove Notes \"Bob's laptop\"\n  ouisync member remove Notes 3fa9c2"
+)]
 struct Remove {
     /// Name or id of the folder
     folder: String,
@@ -62,16 +64,32 @@ impl Arguments {
         let client = context.client()?;
         let words = match self.action {
             Action::Remove(Remove { folder, member }) => {
-                client.remove_member(&folder, &member).await.map_err(refused)?;
-                format!("'{member}' is removed from '{folder}', and the folder's secrets are renewed.")
+                client
+                    .remove_member(&folder, &member)
+                    .await
+                    .map_err(refused)?;
+                format!(
+                    "'{member}' is removed from '{folder}', and the folder's secrets are renewed."
+                )
             }
-            Action::Role(Role { folder, member, role }) => {
+            Action::Role(Role {
+                folder,
+                member,
+                role,
+            }) => {
                 let role = role.into();
-                client.set_role(&folder, &member, role).await.map_err(refused)?;
+                client
+                    .set_role(&folder, &member, role)
+                    .await
+                    .map_err(refused)?;
                 format!("'{member}' is now a {role} of '{folder}'.")
             }
         };
-        if context.json { output::json(&Done::OK)? } else { output::line(&words)? }
+        if context.json {
+            output::json(&Done::OK)?
+        } else {
+            output::line(&words)?
+        }
         DONE
     }
 }

@@ -25,7 +25,11 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
-        let members = context.client()?.members(&self.folder).await.map_err(refused)?;
+        let members = context
+            .client()?
+            .members(&self.folder)
+            .await
+            .map_err(refused)?;
         if context.json {
             output::json(&members)?;
             return DONE;

@@ -41,10 +41,21 @@ impl Arguments {
         let Action::Set(Set {}) = self.action;
         let client = context.client()?;
         let is_set = client.device().await.map_err(refused)?.passphrase_set;
-        let old = if is_set { Some(passphrase::read("Present passphrase: ").await?) } else { None };
+        let old = if is_set {
+            Some(passphrase::read("Present passphrase: ").await?)
+        } else {
+            None
+        };
         let new = passphrase::read_new("New passphrase: ").await?;
-        client.set_passphrase(&PassphraseRequest { old, new }).await.map_err(refused)?;
-        if context.json { output::json(&Done::OK)? } else { output::line("The passphrase is set.")? }
+        client
+            .set_passphrase(&PassphraseRequest { old, new })
+            .await
+            .map_err(refused)?;
+        if context.json {
+            output::json(&Done::OK)?
+        } else {
+            output::line("The passphrase is set.")?
+        }
         DONE
     }
 }

@@ -26,7 +26,11 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let activity = Activity::start("checking and repairing");
-        let outcome = context.client()?.repair(self.folder.as_deref()).await.map_err(refused)?;
+        let outcome = context
+            .client()?
+            .repair(self.folder.as_deref())
+            .await
+            .map_err(refused)?;
         drop(activity);
         report(context, &outcome)
     }

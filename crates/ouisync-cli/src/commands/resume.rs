@@ -26,8 +26,16 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
-        context.client()?.resume(self.folder.as_deref()).await.map_err(refused)?;
-        if context.json { output::json(&Done::OK)? } else { output::line("Resumed.")? }
+        context
+            .client()?
+            .resume(self.folder.as_deref())
+            .await
+            .map_err(refused)?;
+        if context.json {
+            output::json(&Done::OK)?
+        } else {
+            output::line("Resumed.")?
+        }
         DONE
     }
 }

@@ -29,13 +29,24 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let invitation = match self.invitation.as_str() {
-            "-" => passphrase::line(None)
-                .await?
-                .ok_or_else(|| usage("standard input is empty", "Give the invitation's id or link there."))?,
+            "-" => passphrase::line(None).await?.ok_or_else(|| {
+                usage(
+                    "standard input is empty",
+                    "Give the invitation's id or link there.",
+                )
+            })?,
             given => given.to_owned(),
         };
-        context.client()?.revoke(&self.folder, invitation.trim()).await.map_err(refused)?;
-        if context.json { output::json(&Done::OK)? } else { output::line("The invitation is revoked.")? }
+        context
+            .client()?
+            .revoke(&self.folder, invitation.trim())
+            .await
+            .map_err(refused)?;
+        if context.json {
+            output::json(&Done::OK)?
+        } else {
+            output::line("The invitation is revoked.")?
+        }
         DONE
     }
 }

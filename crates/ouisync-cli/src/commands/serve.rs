@@ -60,21 +60,40 @@ impl Arguments {
             Format::Text => LogFormat::Text,
             Format::Json => LogFormat::Json,
         };
-        logs::start(self.log.as_deref(), format).map_err(|error| usage(error.to_string(), "See 'ouisync serve --help'."))?;
-        let options =
-            ServeOptions { home: context.home()?, listen: self.listen, lan: !self.no_lan, device_name: self.device_name };
-        ouisync_daemon::serve::run(options).await.map_err(|error| explain(&error))?;
+        logs::start(self.log.as_deref(), format)
+            .map_err(|error| usage(error.to_string(), "See 'ouisync serve --help'."))?;
+        let options = ServeOptions {
+            home: context.home()?,
+            listen: self.listen,
+            lan: !self.no_lan,
+            device_name: self.device_name,
+        };
+        ouisync_daemon::serve::run(options)
+            .await
+            .map_err(|error| explain(&error))?;
         DONE
     }
 }
 
 fn explain(error: &ServeError) -> ErrorBody {
     let (kind, hint) = match error {
-        ServeError::Home(HomeError::Running { .. }) => (ErrorKind::Conflict, "Use that one, or stop it first; each home has one daemon."),
+        ServeError::Home(HomeError::Running { .. }) => (
+            ErrorKind::Conflict,
+            "Use that one, or stop it first; each home has one daemon.",
+        ),
         ServeError::Home(HomeError::Nowhere) => (ErrorKind::Invalid, "Give --home DIR."),
-        ServeError::Home(_) => (ErrorKind::Internal, "Check that the home is yours, can be written and has space."),
-        ServeError::Engine(_) => (ErrorKind::Internal, "Check the address and the home; nothing that was stored is lost."),
-        _ => (ErrorKind::Internal, "Nothing that was stored is lost; see the message."),
+        ServeError::Home(_) => (
+            ErrorKind::Internal,
+            "Check that the home is yours, can be written and has space.",
+        ),
+        ServeError::Engine(_) => (
+            ErrorKind::Internal,
+            "Check the address and the home; nothing that was stored is lost.",
+        ),
+        _ => (
+            ErrorKind::Internal,
+            "Nothing that was stored is lost; see the message.",
+        ),
     };
     ErrorBody::new(kind, error.to_string(), hint)
 }

@@ -60,7 +60,9 @@ struct Print {
 /// The service may write only its home and the allowed directories, gains no privileges and sees no other processes' memory. JSON:
 /// {unit}.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ouisync service install --now\n  ouisync service install --allow ~/Notes && systemctl --user enable --now ouisync")]
+#[command(
+    after_help = "Examples:\n  ouisync service install --now\n  ouisync service install --allow ~/Notes && systemctl --user enable --now ouisync"
+)]
 struct Install {
     #[command(flatten)]
     limits: Limits,
@@ -85,7 +87,8 @@ impl Arguments {
                 let path = unit_path()?;
                 let home = context.home()?;
                 // The sandbox can only open what exists.
-                make_private(&home).map_err(|error| failure(format!("{}: {error}", home.display())))?;
+                make_private(&home)
+                    .map_err(|error| failure(format!("{}: {error}", home.display())))?;
                 write(&path, &text)?;
                 if install.now {
                     systemctl(&["daemon-reload"])?;
@@ -94,9 +97,18 @@ impl Arguments {
                 let next = if install.now {
                     "The service runs.".to_owned()
                 } else {
-                    format!("Start it with: systemctl --user daemon-reload && systemctl --user enable --now {UNIT}")
+                    format!(
+                        "Start it with: systemctl --user daemon-reload && systemctl --user enable --now {UNIT}"
+                    )
                 };
-                report(context, &path, &format!("{} is written. {next}\nTo keep it running while you are logged out: loginctl enable-linger", path.display()))?;
+                report(
+                    context,
+                    &path,
+                    &format!(
+                        "{} is written. {next}\nTo keep it running while you are logged out: loginctl enable-linger",
+                        path.display()
+                    ),
+                )?;
             }
             Action::Uninstall(Uninstall {}) => {
                 let path = unit_path()?;
@@ -109,9 +121,17 @@ impl Arguments {
                 }
                 // Without a running systemd there is nothing to stop.
                 let _ = systemctl(&["disable", "--now", UNIT]);
-                fs::remove_file(&path).map_err(|error| failure(format!("{}: {error}", path.display())))?;
+                fs::remove_file(&path)
+                    .map_err(|error| failure(format!("{}: {error}", path.display())))?;
                 let _ = systemctl(&["daemon-reload"]);
-                report(context, &path, &format!("{} is removed; the home and all files stay.", path.display()))?;
+                report(
+                    context,
+                    &path,
+                    &format!(
+                        "{} is removed; the home and all files stay.",
+                        path.display()
+                    ),
+                )?;
             }
         }
         DONE
@@ -119,7 +139,11 @@ impl Arguments {
 }
 
 fn report(context: &Context, path: &Path, words: &str) -> Result<(), ErrorBody> {
-    if context.json { output::json(&serde_json::json!({ "unit": path })) } else { output::line(words) }
+    if context.json {
+        output::json(&serde_json::json!({ "unit": path }))
+    } else {
+        output::line(words)
+    }
 }
 
 fn unit_path() -> Result<PathBuf, ErrorBody> {
@@ -129,7 +153,10 @@ fn unit_path() -> Result<PathBuf, ErrorBody> {
 
 fn make_private(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ErrorBody> {
@@ -145,20 +172,31 @@ fn write(path: &Path, text: &str) -> Result<(), ErrorBody> {
 
 fn systemctl(arguments: &[&str]) -> Result<(), ErrorBody> {
     let command = format!("systemctl --user {}", arguments.join(" "));
-    let ended = Command::new("systemctl").arg("--user").args(arguments).stdout(std::process::Stdio::null()).status();
+    let ended = Command::new("systemctl")
+        .arg("--user")
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .status();
     match ended {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failure(format!("'{command}' failed: {status}")).keeping("The unit is written.")),
-        Err(error) => Err(failure(format!("'{command}' can't be run: {error}")).keeping("The unit is written.")),
+        Ok(status) => {
+            Err(failure(format!("'{command}' failed: {status}")).keeping("The unit is written."))
+        }
+        Err(error) => {
+            Err(failure(format!("'{command}' can't be run: {error}"))
+                .keeping("The unit is written."))
+        }
     }
 }
 
 fn unit(context: &Context, limits: &Limits) -> Result<String, ErrorBody> {
-    let program = std::env::current_exe().map_err(|error| failure(format!("this program can't be found: {error}")))?;
+    let program = std::env::current_exe()
+        .map_err(|error| failure(format!("this program can't be found: {error}")))?;
     let home = context.home()?;
     let mut writable = vec![quote(&home)?];
     for directory in &limits.allow {
-        let absolute = std::path::absolute(directory).map_err(|error| usage(format!("{}: {error}", directory.display()), "Give another."))?;
+        let absolute = std::path::absolute(directory)
+            .map_err(|error| usage(format!("{}: {error}", directory.display()), "Give another."))?;
         writable.push(quote(&absolute)?);
     }
     if limits.allow.is_empty() {
@@ -169,9 +207,21 @@ fn unit(context: &Context, limits: &Limits) -> Result<String, ErrorBody> {
 
 /// A path as systemd reads it in quotes.
 fn quote(path: &Path) -> Result<String, ErrorBody> {
-    let text = path.to_str().filter(|text| !text.chars().any(char::is_control));
-    let text = text.ok_or_else(|| usage(format!("{} can't stand in a unit", path.display()), "Use a plain path."))?;
-    Ok(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")))
+    let text = path
+        .to_str()
+        .filter(|text| !text.chars().any(char::is_control));
+    let text = text.ok_or_else(|| {
+        usage(
+            format!("{} can't stand in a unit", path.display()),
+            "Use a plain path.",
+        )
+    })?;
+    Ok(format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('%', "%%")
+    ))
 }
 
 fn text(program: &str, home: &str, writable: &str) -> String {
@@ -231,10 +281,26 @@ mod tests {
     #[test]
     fn the_unit_is_sandboxed_and_quotes_its_paths() {
         let context = Context::new(Some("/srv/a \"b\" 100%".into()), false);
-        let text = unit(&context, &Limits { allow: vec!["/data/notes".into()] }).unwrap();
-        assert!(text.contains(r#"--home "/srv/a \"b\" 100%%" serve"#), "{text}");
-        assert!(text.contains(r#"ReadWritePaths="/srv/a \"b\" 100%%" "/data/notes""#), "{text}");
-        for line in ["ProtectSystem=strict", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes"] {
+        let text = unit(
+            &context,
+            &Limits {
+                allow: vec!["/data/notes".into()],
+            },
+        )
+        .unwrap();
+        assert!(
+            text.contains(r#"--home "/srv/a \"b\" 100%%" serve"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"ReadWritePaths="/srv/a \"b\" 100%%" "/data/notes""#),
+            "{text}"
+        );
+        for line in [
+            "ProtectSystem=strict",
+            "NoNewPrivileges=yes",
+            "RestrictSUIDSGID=yes",
+        ] {
             assert!(text.lines().any(|other| other == line), "{line}");
         }
         assert!(quote(Path::new("/a\nb")).is_err());

@@ -42,16 +42,24 @@ impl Arguments {
         match &self.folder {
             Some(folder) => {
                 let status = client.status(folder).await.map_err(refused)?;
-                if context.json { output::json(&status)? } else { output::text_block(&describe(&status))? }
+                if context.json {
+                    output::json(&status)?
+                } else {
+                    output::text_block(&describe(&status))?
+                }
             }
             None => {
                 let statuses = client.statuses().await.map_err(refused)?;
                 if context.json {
                     output::json(&statuses)?;
                 } else if statuses.is_empty() {
-                    output::line("There are no folders yet: make one with 'ouisync folder create', or join one with 'ouisync join'.")?;
+                    output::line(
+                        "There are no folders yet: make one with 'ouisync folder create', or join one with 'ouisync join'.",
+                    )?;
                 } else {
-                    output::text_block(&statuses.iter().map(describe).collect::<Vec<_>>().join("\n"))?;
+                    output::text_block(
+                        &statuses.iter().map(describe).collect::<Vec<_>>().join("\n"),
+                    )?;
                 }
             }
         }
@@ -66,7 +74,11 @@ pub(super) fn sentence(status: &FolderStatus) -> String {
         parts.push(format!("{} to receive", output::size(status.missing_bytes)));
     }
     for peer in status.peers.iter().filter(|peer| peer.missing_bytes > 0) {
-        parts.push(format!("{} lacks {}", peer_name(peer), output::size(peer.missing_bytes)));
+        parts.push(format!(
+            "{} lacks {}",
+            peer_name(peer),
+            output::size(peer.missing_bytes)
+        ));
     }
     if !status.peers.iter().any(|peer| peer.connected) {
         parts.push("nobody is connected".to_owned());
@@ -76,19 +88,39 @@ pub(super) fn sentence(status: &FolderStatus) -> String {
 
 /// A folder's condition in several lines.
 fn describe(status: &FolderStatus) -> String {
-    let mut text = format!("{}  {} ({})\n", output::plain(&status.name), status.state, status.role);
+    let mut text = format!(
+        "{}  {} ({})\n",
+        output::plain(&status.name),
+        status.state,
+        status.role
+    );
     if let Some(path) = &status.path {
         text.push_str(&format!("  directory   {}\n", output::plain(path)));
     }
     if status.files > 0 || status.path.is_some() {
-        text.push_str(&format!("  content     {} files, {}\n", status.files, output::size(status.bytes)));
+        text.push_str(&format!(
+            "  content     {} files, {}\n",
+            status.files,
+            output::size(status.bytes)
+        ));
     }
-    text.push_str(&format!("  stored      {} of ciphertext\n", output::size(status.stored_bytes)));
+    text.push_str(&format!(
+        "  stored      {} of ciphertext\n",
+        output::size(status.stored_bytes)
+    ));
     if status.missing_bytes > 0 {
-        text.push_str(&format!("  to receive  {}{}\n", output::size(status.missing_bytes), time_left(status.missing_bytes, status.download_rate)));
+        text.push_str(&format!(
+            "  to receive  {}{}\n",
+            output::size(status.missing_bytes),
+            time_left(status.missing_bytes, status.download_rate)
+        ));
     }
     if status.download_rate + status.upload_rate > 0 {
-        text.push_str(&format!("  speed       {}/s in, {}/s out\n", output::size(status.download_rate), output::size(status.upload_rate)));
+        text.push_str(&format!(
+            "  speed       {}/s in, {}/s out\n",
+            output::size(status.download_rate),
+            output::size(status.upload_rate)
+        ));
     }
     if status.conflicts > 0 {
         text.push_str(&format!("  conflicts   {}: both versions are in the directory; keep what you want and delete the rest\n", status.conflicts));
@@ -99,15 +131,29 @@ fn describe(status: &FolderStatus) -> String {
         let owed = match peer.missing_bytes {
             0 => String::new(),
             owed => {
-                let rate = if peer.connected { status.upload_rate } else { 0 };
+                let rate = if peer.connected {
+                    status.upload_rate
+                } else {
+                    0
+                };
                 format!(", lacks {}{}", output::size(owed), time_left(owed, rate))
             }
         };
-        text.push_str(&format!("  peer        {}{role} {state}{owed}\n", peer_name(peer)));
+        text.push_str(&format!(
+            "  peer        {}{role} {state}{owed}\n",
+            peer_name(peer)
+        ));
     }
     for problem in &status.problems {
-        let path = problem.path.as_deref().map(|path| format!("{}: ", output::plain(path))).unwrap_or_default();
-        text.push_str(&format!("  problem     {path}{}\n", output::plain(&problem.message)));
+        let path = problem
+            .path
+            .as_deref()
+            .map(|path| format!("{}: ", output::plain(path)))
+            .unwrap_or_default();
+        text.push_str(&format!(
+            "  problem     {path}{}\n",
+            output::plain(&problem.message)
+        ));
     }
     text
 }
@@ -145,16 +191,34 @@ mod tests {
             missing_bytes: 10_000_000,
             stored_bytes: 0,
             conflicts: 1,
-            problems: vec![Problem { path: Some("a\nb".into()), message: "unreadable".into() }],
-            peers: vec![Peer { member: Some("abcdef0123".into()), name: None, role: Some(Role::Safe), connected: true, missing_bytes: 2_000_000 }],
+            problems: vec![Problem {
+                path: Some("a\nb".into()),
+                message: "unreadable".into(),
+            }],
+            peers: vec![Peer {
+                member: Some("abcdef0123".into()),
+                name: None,
+                role: Some(Role::Safe),
+                connected: true,
+                missing_bytes: 2_000_000,
+            }],
             path: Some("/notes".into()),
             download_rate: 1_000_000,
             upload_rate: 1_000_000,
         };
         let text = describe(&status);
-        for part in ["Notes  syncing (writer)", "10.0 MB, 10 s left", "abcdef01 (safe) connected, lacks 2.0 MB, 2 s left", "a\u{fffd}b: unreadable", "conflicts   1"] {
+        for part in [
+            "Notes  syncing (writer)",
+            "10.0 MB, 10 s left",
+            "abcdef01 (safe) connected, lacks 2.0 MB, 2 s left",
+            "a\u{fffd}b: unreadable",
+            "conflicts   1",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
-        assert_eq!(sentence(&status), "Notes: syncing · 10.0 MB to receive · abcdef01 lacks 2.0 MB");
+        assert_eq!(
+            sentence(&status),
+            "Notes: syncing · 10.0 MB to receive · abcdef01 lacks 2.0 MB"
+        );
     }
 }

@@ -28,13 +28,22 @@ impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         let passphrase = passphrase::read("Passphrase: ").await?;
-        let folders = client.unlock(&UnlockRequest { folder: self.folder, passphrase }).await.map_err(refused)?;
+        let folders = client
+            .unlock(&UnlockRequest {
+                folder: self.folder,
+                passphrase,
+            })
+            .await
+            .map_err(refused)?;
         if context.json {
             output::json(&folders)?;
         } else if folders.is_empty() {
             output::line("Nothing was locked by this passphrase.")?;
         } else {
-            let names: Vec<_> = folders.iter().map(|folder| output::plain(&folder.name)).collect();
+            let names: Vec<_> = folders
+                .iter()
+                .map(|folder| output::plain(&folder.name))
+                .collect();
             output::line(&format!("Unlocked: {}.", names.join(", ")))?;
         }
         DONE

@@ -30,8 +30,14 @@ impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         let activity = Activity::start("checking");
-        let checking = client.verify(self.folder.as_deref()).await.map_err(refused)?;
-        let outcome = checking.outcome(|done, total| activity.bytes(done, total)).await.map_err(refused)?;
+        let checking = client
+            .verify(self.folder.as_deref())
+            .await
+            .map_err(refused)?;
+        let outcome = checking
+            .outcome(|done, total| activity.bytes(done, total))
+            .await
+            .map_err(refused)?;
         drop(activity);
         report(context, &outcome)
     }
@@ -45,8 +51,20 @@ pub(super) fn report(context: &Context, outcome: &Verification) -> Outcome {
         for problem in &outcome.problems {
             output::line(&output::plain(problem))?;
         }
-        let verdict = if outcome.ok { "all is well" } else { "something is wrong: run 'ouisync repair'" };
-        output::line(&format!("{} packs, {} checked: {verdict}.", outcome.packs, output::size(outcome.bytes)))?;
+        let verdict = if outcome.ok {
+            "all is well"
+        } else {
+            "something is wrong: run 'ouisync repair'"
+        };
+        output::line(&format!(
+            "{} packs, {} checked: {verdict}.",
+            outcome.packs,
+            output::size(outcome.bytes)
+        ))?;
     }
-    if outcome.ok { DONE } else { Ok(ErrorKind::Corruption.exit_code()) }
+    if outcome.ok {
+        DONE
+    } else {
+        Ok(ErrorKind::Corruption.exit_code())
+    }
 }

@@ -49,7 +49,11 @@ impl Arguments {
             () = narrate(&client, &self.folder, &activity) => {}
         }
         drop(activity);
-        if context.json { output::json(&Done::OK)? } else { output::line(&format!("'{}' is in sync.", self.folder))? }
+        if context.json {
+            output::json(&Done::OK)?
+        } else {
+            output::line(&format!("'{}' is in sync.", self.folder))?
+        }
         DONE
     }
 }

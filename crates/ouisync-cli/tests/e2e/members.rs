@@ -4,15 +4,31 @@ use crate::node::{Node, converge, until};
 
 #[test]
 fn a_removed_safe_gets_nothing_more() {
-    let (alice, pi, bob) = (Node::started("Alice"), Node::started("Raspberry"), Node::started("Bob"));
+    let (alice, pi, bob) = (
+        Node::started("Alice"),
+        Node::started("Raspberry"),
+        Node::started("Bob"),
+    );
     alice.write("before.txt", "before\n");
     alice.create();
     pi.join(&alice.invite("safe"), "safe");
     bob.join(&alice.invite("reader"), "reader");
     converge(&[&alice, &bob]);
-    until("the safe has all", || alice.status()["peers"].as_array().unwrap().iter().all(|peer| peer["missing_bytes"] == 0));
+    until("the safe has all", || {
+        alice.status()["peers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|peer| peer["missing_bytes"] == 0)
+    });
     let members = alice.json(&["members", "Notes"]);
-    let safe = members.as_array().unwrap().iter().find(|member| member["role"] == "safe").unwrap()["member"].clone();
+    let safe = members
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|member| member["role"] == "safe")
+        .unwrap()["member"]
+        .clone();
     alice.json(&["member", "remove", "Notes", safe.as_str().unwrap()]);
     let stored = pi.status()["stored_bytes"].as_u64().unwrap();
     let mut pi = pi;
@@ -28,12 +44,27 @@ fn a_removed_safe_gets_nothing_more() {
     for node in [&alice, &bob] {
         let status = node.status();
         let peers = status["peers"].as_array().unwrap();
-        assert!(!peers.iter().any(|peer| peer["member"] == safe && peer["connected"] == true), "{status}");
+        assert!(
+            !peers
+                .iter()
+                .any(|peer| peer["member"] == safe && peer["connected"] == true),
+            "{status}"
+        );
     }
-    assert_eq!(pi.run(&["wait", "Notes", "--timeout", "2"]).code != 0, true);
-    assert!(pi.status()["stored_bytes"].as_u64().unwrap() <= stored, "nothing new came to it");
+    assert_ne!(pi.run(&["wait", "Notes", "--timeout", "2"]).code, 0);
+    assert!(
+        pi.status()["stored_bytes"].as_u64().unwrap() <= stored,
+        "nothing new came to it"
+    );
     let members = alice.json(&["members", "Notes"]);
-    assert!(!members.as_array().unwrap().iter().any(|member| member["member"] == safe), "{members}");
+    assert!(
+        !members
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|member| member["member"] == safe),
+        "{members}"
+    );
 }
 
 #[test]
@@ -44,30 +75,75 @@ fn a_reader_can_not_write_and_a_writer_not_invite() {
     bob.join(&alice.invite("reader"), "reader");
     converge(&[&alice, &bob]);
     let ended = bob.run(&["invite", "Notes", "--role", "reader"]);
-    assert_eq!((ended.code, ended.error()["kind"].as_str()), (7, Some("forbidden")));
+    assert_eq!(
+        (ended.code, ended.error()["kind"].as_str()),
+        (7, Some("forbidden"))
+    );
     bob.write("a.txt", "changed by a reader\n");
-    until("the reader is told", || !bob.status()["problems"].as_array().unwrap().is_empty() || bob.read("a.txt") == "a\n");
+    until("the reader is told", || {
+        !bob.status()["problems"].as_array().unwrap().is_empty() || bob.read("a.txt") == "a\n"
+    });
     assert_eq!(alice.read("a.txt"), "a\n");
     alice.json(&["member", "role", "Notes", "Bob", "writer"]);
     bob.write("b.txt", "b\n");
-    until("a writer's file comes over", || alice.files.join("b.txt").exists());
+    until("a writer's file comes over", || {
+        alice.files.join("b.txt").exists()
+    });
 }
 
 #[test]
 fn invitations_end_with_use_and_revocation() {
-    let (alice, bob, eve) = (Node::started("Alice"), Node::started("Bob"), Node::started("Eve"));
+    let (alice, bob, eve) = (
+        Node::started("Alice"),
+        Node::started("Bob"),
+        Node::started("Eve"),
+    );
     alice.create();
     let link = alice.invite("writer");
     bob.join(&link, "writer");
     let files = eve.files.to_str().unwrap().to_owned();
-    assert_ne!(eve.run(&["join", &link, "--path", &files, "--timeout", "3"]).code, 0, "it is spent");
-    let invitation = alice.json(&["invite", "Notes", "--role", "writer", "--uses", "2", "--expires", "7d"]);
-    alice.json(&["revoke", "Notes", invitation["invitation"].as_str().unwrap()]);
+    assert_ne!(
+        eve.run(&["join", &link, "--path", &files, "--timeout", "3"])
+            .code,
+        0,
+        "it is spent"
+    );
+    let invitation = alice.json(&[
+        "invite",
+        "Notes",
+        "--role",
+        "writer",
+        "--uses",
+        "2",
+        "--expires",
+        "7d",
+    ]);
+    alice.json(&[
+        "revoke",
+        "Notes",
+        invitation["invitation"].as_str().unwrap(),
+    ]);
     let link = invitation["link"].as_str().unwrap();
     let eve = Node::started("Eve again");
     let files = eve.files.to_str().unwrap().to_owned();
-    assert_ne!(eve.run(&["join", link, "--path", &files, "--timeout", "3"]).code, 0, "it is revoked");
-    assert_eq!(alice.json(&["members", "Notes"]).as_array().unwrap().len(), 2);
-    assert_eq!(eve.run(&["join", "ouisync://join/v1#damaged", "--path", &files]).code, 2);
-    assert_eq!(eve.run_with(&["join", "-", "--path", &files], "no link\n").code, 2);
+    assert_ne!(
+        eve.run(&["join", link, "--path", &files, "--timeout", "3"])
+            .code,
+        0,
+        "it is revoked"
+    );
+    assert_eq!(
+        alice.json(&["members", "Notes"]).as_array().unwrap().len(),
+        2
+    );
+    assert_eq!(
+        eve.run(&["join", "ouisync://join/v1#damaged", "--path", &files])
+            .code,
+        2
+    );
+    assert_eq!(
+        eve.run_with(&["join", "-", "--path", &files], "no link\n")
+            .code,
+        2
+    );
 }

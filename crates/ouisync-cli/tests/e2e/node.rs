@@ -32,12 +32,13 @@ pub(crate) struct Ended {
 
 impl Ended {
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?} {:?}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {:?} {:?}", self.stdout, self.stderr))
     }
 
     pub(crate) fn error(&self) -> Value {
-        let document: Value =
-            serde_json::from_str(&self.stderr).unwrap_or_else(|error| panic!("{error}: {:?}", self.stderr));
+        let document: Value = serde_json::from_str(&self.stderr)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.stderr));
         document["error"].clone()
     }
 }
@@ -45,9 +46,18 @@ impl Ended {
 impl Node {
     /// Not started yet.
     pub(crate) fn idle(name: &'static str) -> Self {
-        let scratch = tempfile::Builder::new().prefix("ouisync-e2e-").tempdir().unwrap();
+        let scratch = tempfile::Builder::new()
+            .prefix("ouisync-e2e-")
+            .tempdir()
+            .unwrap();
         let root = scratch.path().canonicalize().unwrap();
-        Self { home: root.join("home"), files: root.join("files"), name, process: None, scratch }
+        Self {
+            home: root.join("home"),
+            files: root.join("files"),
+            name,
+            process: None,
+            scratch,
+        }
     }
 
     pub(crate) fn started(name: &'static str) -> Self {
@@ -72,19 +82,40 @@ impl Node {
 
     /// Starts the daemon and waits for `ready`.
     pub(crate) fn start(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .unwrap();
         let mut child = self
             .command()
-            .args(["serve", "--listen", "127.0.0.1:0", "--no-lan", "--log", "debug", "--device-name", self.name])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--no-lan",
+                "--log",
+                "debug",
+                "--device-name",
+                self.name,
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         self.process = Some(child);
-        assert_eq!(line, "ready\n", "{}: {}", self.name, fs::read_to_string(self.log()).unwrap());
+        assert_eq!(
+            line,
+            "ready\n",
+            "{}: {}",
+            self.name,
+            fs::read_to_string(self.log()).unwrap()
+        );
     }
 
     /// kill -9.
@@ -108,7 +139,11 @@ impl Node {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        panic!("{} did not end within 15 s: {}", self.name, fs::read_to_string(self.log()).unwrap());
+        panic!(
+            "{} did not end within 15 s: {}",
+            self.name,
+            fs::read_to_string(self.log()).unwrap()
+        );
     }
 
     /// Runs a command with `--json`.
@@ -140,18 +175,31 @@ impl Node {
     /// Runs a command that must succeed.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let ended = self.run(arguments);
-        assert_eq!(ended.code, 0, "{}: {arguments:?}: {} {}", self.name, ended.stdout, ended.stderr);
+        assert_eq!(
+            ended.code, 0,
+            "{}: {arguments:?}: {} {}",
+            self.name, ended.stdout, ended.stderr
+        );
         ended.json()
     }
 
     pub(crate) fn address(&self) -> String {
-        self.json(&["device"])["addresses"][0].as_str().unwrap().to_owned()
+        self.json(&["device"])["addresses"][0]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Makes the folder `Notes` of this node's files.
     pub(crate) fn create(&self) {
         fs::create_dir_all(&self.files).unwrap();
-        let made = self.json(&["folder", "create", "Notes", "--path", self.files.to_str().unwrap()]);
+        let made = self.json(&[
+            "folder",
+            "create",
+            "Notes",
+            "--path",
+            self.files.to_str().unwrap(),
+        ]);
         assert_eq!(made["name"], "Notes");
         assert_eq!(made["folder"].as_str().unwrap().len(), 64);
     }
@@ -171,7 +219,11 @@ impl Node {
             "safe" => self.json(&["join", link, "--name", "Notes"]),
             _ => self.json(&["join", link, "--path", files]),
         };
-        assert_eq!((joined["role"].as_str(), joined["name"].as_str()), (Some(role), Some("Notes")), "{joined}");
+        assert_eq!(
+            (joined["role"].as_str(), joined["name"].as_str()),
+            (Some(role), Some("Notes")),
+            "{joined}"
+        );
     }
 
     pub(crate) fn wait(&self) {
@@ -195,7 +247,8 @@ impl Node {
     }
 
     pub(crate) fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.files.join(path)).unwrap_or_else(|error| panic!("{}: {path}: {error}", self.name))
+        fs::read_to_string(self.files.join(path))
+            .unwrap_or_else(|error| panic!("{}: {path}: {error}", self.name))
     }
 }
 
@@ -208,7 +261,11 @@ impl Drop for Node {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.log()).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
-            eprintln!("--- {} ---\n{}", self.name, lines[lines.len().saturating_sub(40)..].join("\n"));
+            eprintln!(
+                "--- {} ---\n{}",
+                self.name,
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
         }
     }
 }
@@ -229,8 +286,10 @@ pub(crate) fn converge(nodes: &[&Node]) {
     let deadline = Instant::now() + LIMIT;
     loop {
         nodes.iter().for_each(|node| node.wait());
-        let differences: Vec<_> =
-            nodes[1..].iter().flat_map(|node| tree::differences(&nodes[0].files, &node.files).unwrap()).collect();
+        let differences: Vec<_> = nodes[1..]
+            .iter()
+            .flat_map(|node| tree::differences(&nodes[0].files, &node.files).unwrap())
+            .collect();
         if differences.is_empty() {
             return;
         }
@@ -243,21 +302,51 @@ pub(crate) fn converge(nodes: &[&Node]) {
 pub(crate) fn find(root: &Path, needles: &[&str]) -> Option<(PathBuf, String)> {
     let mut open = vec![root.to_owned()];
     while let Some(path) = open.pop() {
-        let shown = path.strip_prefix(root).unwrap().as_os_str().as_encoded_bytes().to_vec();
+        let shown = path
+            .strip_prefix(root)
+            .unwrap()
+            .as_os_str()
+            .as_encoded_bytes()
+            .to_vec();
         let mut bytes = Vec::new();
         if path.is_dir() {
-            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            open.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         } else if path.is_file() {
-            fs::File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
+            fs::File::open(&path)
+                .unwrap()
+                .read_to_end(&mut bytes)
+                .unwrap();
+            bytes = without_zeros(bytes);
         }
         for needle in needles {
-            let found = |text: &[u8]| text.windows(needle.len()).any(|part| part == needle.as_bytes());
+            let start = needle.as_bytes()[0];
+            let found = |text: &[u8]| {
+                let starts = text.iter().enumerate().filter(|(_, byte)| **byte == start);
+                starts
+                    .into_iter()
+                    .any(|(position, _)| text[position..].starts_with(needle.as_bytes()))
+            };
             if found(&shown) || found(&bytes) {
                 return Some((path, (*needle).to_owned()));
             }
         }
     }
     None
+}
+
+/// Leaves blocks of zeros out, such as of files that were made longer in advance.
+fn without_zeros(bytes: Vec<u8>) -> Vec<u8> {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(BLOCK.len())
+        .filter(|block| *block != &BLOCK[..block.len()])
+        .flatten()
+        .copied()
+        .collect()
 }
 
 /// Bytes that don't compress and look different everywhere.

@@ -11,19 +11,31 @@ use crate::refusal;
 
 /// Checks `path` against the home and the other folders' directories and makes it when it is missing.
 /// Gives its canonical form.
-pub(super) fn prepare(path: &Path, home: &Path, others: &[(String, PathBuf)]) -> Result<PathBuf, ErrorBody> {
+pub(super) fn prepare(
+    path: &Path,
+    home: &Path,
+    others: &[(String, PathBuf)],
+) -> Result<PathBuf, ErrorBody> {
     let resolved = resolve(path)?;
     if related(&resolved, home) {
         return Err(ErrorBody::new(
             ErrorKind::Conflict,
-            format!("{} and OuiSync's own home {} contain one another", path.display(), home.display()),
+            format!(
+                "{} and OuiSync's own home {} contain one another",
+                path.display(),
+                home.display()
+            ),
             "Choose a directory beside the home; nothing was changed.",
         ));
     }
     if let Some((name, other)) = others.iter().find(|(_, other)| related(&resolved, other)) {
         return Err(ErrorBody::new(
             ErrorKind::Conflict,
-            format!("{} and the directory {} of the folder '{name}' contain one another", path.display(), other.display()),
+            format!(
+                "{} and the directory {} of the folder '{name}' contain one another",
+                path.display(),
+                other.display()
+            ),
             "Choose a directory of its own for each folder; nothing was changed.",
         ));
     }
@@ -35,7 +47,10 @@ pub(super) fn prepare(path: &Path, home: &Path, others: &[(String, PathBuf)]) ->
 
 fn unusable(path: &Path, error: &io::Error) -> ErrorBody {
     refusal::invalid(
-        format!("{} can't be used as a folder's directory: {error}", path.display()),
+        format!(
+            "{} can't be used as a folder's directory: {error}",
+            path.display()
+        ),
         "Choose a directory that you may read and write; nothing was changed.",
     )
 }
@@ -57,7 +72,9 @@ fn resolve(path: &Path) -> Result<PathBuf, ErrorBody> {
                 return Ok(resolved);
             }
             // A dangling link can't be made a directory: `create_dir_all` would fail with a worse message.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(existing).is_err() => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && fs::symlink_metadata(existing).is_err() => {}
             Err(error) => return Err(unusable(path, &error)),
         }
         match (existing.parent(), existing.file_name()) {
@@ -97,7 +114,10 @@ mod tests {
         assert_eq!(kind(&top.join("data/../other")), ErrorKind::Invalid);
         std::os::unix::fs::symlink(&notes, top.join("link")).unwrap();
         assert_eq!(kind(&top.join("link/inside")), ErrorKind::Conflict);
-        assert!(!notes.join("inside").exists(), "nothing is made before the checks");
+        assert!(
+            !notes.join("inside").exists(),
+            "nothing is made before the checks"
+        );
         std::os::unix::fs::symlink(top.join("nowhere"), top.join("dangling")).unwrap();
         assert_eq!(kind(&top.join("dangling/x")), ErrorKind::Invalid);
         fs::write(top.join("file"), "").unwrap();

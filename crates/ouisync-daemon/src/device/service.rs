@@ -4,8 +4,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ouisync_api::{
     data::{
-        self, Confirmation, CreateRequest, Folder, FolderState, FolderStatus, Invitation, InviteRequest, JoinRequest, LockRequest,
-        Member, PassphraseRequest, Problem, Role, UnlockRequest, Verification,
+        self, Confirmation, CreateRequest, Folder, FolderState, FolderStatus, Invitation,
+        InviteRequest, JoinRequest, LockRequest, Member, PassphraseRequest, Problem, Role,
+        UnlockRequest, Verification,
     },
     error::{ErrorBody, ErrorKind},
     event::Event,
@@ -30,7 +31,12 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Service for Device {
     fn device(&self) -> Reply<'_, data::Device> {
-        Box::pin(async { Ok(translate::device(&self.inner.engine.device(), self.inner.engine.has_passphrase())) })
+        Box::pin(async {
+            Ok(translate::device(
+                &self.inner.engine.device(),
+                self.inner.engine.has_passphrase(),
+            ))
+        })
     }
 
     fn connect(&self, address: String) -> Reply<'_, ()> {
@@ -38,7 +44,15 @@ impl Service for Device {
     }
 
     fn folders(&self) -> Reply<'_, Vec<Folder>> {
-        Box::pin(async { Ok(self.inner.engine.folders().iter().map(|summary| self.inner.describe(summary)).collect()) })
+        Box::pin(async {
+            Ok(self
+                .inner
+                .engine
+                .folders()
+                .iter()
+                .map(|summary| self.inner.describe(summary))
+                .collect())
+        })
     }
 
     fn create(&self, request: CreateRequest) -> Reply<'_, Folder> {
@@ -84,7 +98,10 @@ impl Service for Device {
     fn invite(&self, folder: String, request: InviteRequest) -> Reply<'_, Invitation> {
         Box::pin(async move {
             if request.uses == 0 {
-                return Err(invalid("an invitation must have at least one use", "Leave 'uses' out for one."));
+                return Err(invalid(
+                    "an invitation must have at least one use",
+                    "Leave 'uses' out for one.",
+                ));
             }
             let summary = self.inner.find(&folder)?;
             let options = InvitationOptions {
@@ -106,7 +123,12 @@ impl Service for Device {
     fn revoke(&self, folder: String, invitation: String) -> Reply<'_, ()> {
         Box::pin(async move {
             let summary = self.inner.find(&folder)?;
-            engine(self.inner.engine.revoke_invitation(summary.folder, &invitation).await)
+            engine(
+                self.inner
+                    .engine
+                    .revoke_invitation(summary.folder, &invitation)
+                    .await,
+            )
         })
     }
 
@@ -121,14 +143,24 @@ impl Service for Device {
     fn remove_member(&self, folder: String, member: String) -> Reply<'_, ()> {
         Box::pin(async move {
             let summary = self.inner.find(&folder)?;
-            engine(self.inner.engine.remove_member(summary.folder, &member).await)
+            engine(
+                self.inner
+                    .engine
+                    .remove_member(summary.folder, &member)
+                    .await,
+            )
         })
     }
 
     fn set_role(&self, folder: String, member: String, role: Role) -> Reply<'_, ()> {
         Box::pin(async move {
             let summary = self.inner.find(&folder)?;
-            engine(self.inner.engine.set_role(summary.folder, &member, translate::engine_role(role)).await)
+            engine(
+                self.inner
+                    .engine
+                    .set_role(summary.folder, &member, translate::engine_role(role))
+                    .await,
+            )
         })
     }
 
@@ -170,13 +202,21 @@ impl Service for Device {
             let folders = self.inner.select(folder.as_deref())?;
             let name_folders = folder.is_none();
             let progress = Arc::new(progress);
-            let mut all = Verification { ok: true, ..Verification::default() };
+            let mut all = Verification {
+                ok: true,
+                ..Verification::default()
+            };
             let (mut before, mut total) = (0, 0);
             for summary in &folders {
                 total += engine(self.inner.engine.status(summary.folder).await)?.stored_bytes;
             }
             for summary in &folders {
-                let part = Box::new(Part { progress: progress.clone(), before, total, last: 0 });
+                let part = Box::new(Part {
+                    progress: progress.clone(),
+                    before,
+                    total,
+                    last: 0,
+                });
                 let outcome = engine(self.inner.engine.verify(summary.folder, part).await)?;
                 let outcome = translate::verification(outcome);
                 before += outcome.bytes;
@@ -190,9 +230,13 @@ impl Service for Device {
         let inner = self.inner.clone();
         whole(async move {
             let name_folders = folder.is_none();
-            let mut all = Verification { ok: true, ..Verification::default() };
+            let mut all = Verification {
+                ok: true,
+                ..Verification::default()
+            };
             for summary in inner.select(folder.as_deref())? {
-                let outcome = translate::verification(engine(inner.engine.repair(summary.folder).await)?);
+                let outcome =
+                    translate::verification(engine(inner.engine.repair(summary.folder).await)?);
                 add(&mut all, outcome, name_folders.then_some(&summary));
             }
             Ok(all)
@@ -207,33 +251,66 @@ impl Service for Device {
     fn unlock(&self, request: UnlockRequest) -> Reply<'_, Vec<Folder>> {
         let inner = self.inner.clone();
         whole(async move {
-            let folder = request.folder.as_deref().map(|folder| inner.find(folder)).transpose()?;
-            let readable = engine(inner.engine.unlock(folder.map(|folder| folder.folder), request.passphrase).await)?;
+            let folder = request
+                .folder
+                .as_deref()
+                .map(|folder| inner.find(folder))
+                .transpose()?;
+            let readable = engine(
+                inner
+                    .engine
+                    .unlock(folder.map(|folder| folder.folder), request.passphrase)
+                    .await,
+            )?;
             for summary in &readable {
                 inner.attach_kept(summary).await;
             }
-            Ok(readable.iter().map(|summary| inner.describe(summary)).collect())
+            Ok(readable
+                .iter()
+                .map(|summary| inner.describe(summary))
+                .collect())
         })
     }
 
     fn set_passphrase(&self, request: PassphraseRequest) -> Reply<'_, ()> {
         Box::pin(async move {
             check_passphrase(&request.new)?;
-            engine(self.inner.engine.set_passphrase(request.old, request.new).await)
+            engine(
+                self.inner
+                    .engine
+                    .set_passphrase(request.old, request.new)
+                    .await,
+            )
         })
     }
 
     fn pause(&self, folder: Option<String>) -> Reply<'_, ()> {
         Box::pin(async move {
-            let folder = folder.as_deref().map(|folder| self.inner.find(folder)).transpose()?;
-            engine(self.inner.engine.pause(folder.map(|folder| folder.folder)).await)
+            let folder = folder
+                .as_deref()
+                .map(|folder| self.inner.find(folder))
+                .transpose()?;
+            engine(
+                self.inner
+                    .engine
+                    .pause(folder.map(|folder| folder.folder))
+                    .await,
+            )
         })
     }
 
     fn resume(&self, folder: Option<String>) -> Reply<'_, ()> {
         Box::pin(async move {
-            let folder = folder.as_deref().map(|folder| self.inner.find(folder)).transpose()?;
-            engine(self.inner.engine.resume(folder.map(|folder| folder.folder)).await)
+            let folder = folder
+                .as_deref()
+                .map(|folder| self.inner.find(folder))
+                .transpose()?;
+            engine(
+                self.inner
+                    .engine
+                    .resume(folder.map(|folder| folder.folder))
+                    .await,
+            )
         })
     }
 
@@ -255,9 +332,14 @@ impl Inner {
         };
         let summary = engine(self.engine.create_folder(&request.name).await)?;
         if let Some(root) = root {
-            self.attach_new(summary.folder, &root).await.map_err(|error| {
-                error.keeping(format!("The folder '{}' was made; only its directory is missing.", summary.name))
-            })?;
+            self.attach_new(summary.folder, &root)
+                .await
+                .map_err(|error| {
+                    error.keeping(format!(
+                        "The folder '{}' was made; only its directory is missing.",
+                        summary.name
+                    ))
+                })?;
         }
         Ok(self.describe(&summary))
     }
@@ -269,7 +351,9 @@ impl Inner {
         engine(self.engine.view(summary.folder))?;
         let _changing = self.changing.lock().await;
         let root = self.prepare_root(path, Some(summary.folder)).await?;
-        if self.views.attached(summary.folder) && self.views.path(summary.folder).as_deref() == Some(root.as_path()) {
+        if self.views.attached(summary.folder)
+            && self.views.path(summary.folder).as_deref() == Some(root.as_path())
+        {
             return Ok(self.describe(&summary));
         }
         self.detach(summary.folder).await;
@@ -280,8 +364,12 @@ impl Inner {
     }
 
     async fn join(self: &Arc<Self>, request: JoinRequest) -> Result<Folder, ErrorBody> {
-        let link = InvitationLink::parse(&request.link)
-            .map_err(|error| invalid(error.to_string(), "Ask for the link again, and quote it on a command line."))?;
+        let link = InvitationLink::parse(&request.link).map_err(|error| {
+            invalid(
+                error.to_string(),
+                "Ask for the link again, and quote it on a command line.",
+            )
+        })?;
         let folder = link.folder;
         let is_safe = link.role == ouisync_crypto::roster::role::Role::Safe;
         match (&request.path, is_safe) {
@@ -293,7 +381,10 @@ impl Inner {
             }
             (None, false) => {
                 return Err(invalid(
-                    format!("this invitation is for a {}, whose files need a directory", translate::link_role(link.role)),
+                    format!(
+                        "this invitation is for a {}, whose files need a directory",
+                        translate::link_role(link.role)
+                    ),
                     "Say where the files shall be with --path DIR.",
                 ));
             }
@@ -301,7 +392,13 @@ impl Inner {
         }
         {
             let _changing = self.changing.lock().await;
-            if self.engine.folders().iter().any(|known| known.folder == folder) && !self.joining().contains_key(&folder) {
+            if self
+                .engine
+                .folders()
+                .iter()
+                .any(|known| known.folder == folder)
+                && !self.joining().contains_key(&folder)
+            {
                 return Err(from_engine(&EngineError::AlreadyMember(folder)));
             }
             if let Some(path) = &request.path {
@@ -309,7 +406,9 @@ impl Inner {
                 self.joining().insert(folder, root);
             }
         }
-        let timeout = request.timeout_seconds.map_or(JOIN_TIMEOUT, Duration::from_secs);
+        let timeout = request
+            .timeout_seconds
+            .map_or(JOIN_TIMEOUT, Duration::from_secs);
         match self.engine.join(&request.link, request.name.as_deref(), timeout).await {
             Ok(summary) => self.joined(&summary).await,
             Err(error @ (EngineError::TimedOut(..) | EngineError::Stopping)) => Err(from_engine(&error)
@@ -327,9 +426,14 @@ impl Inner {
         if let Some(root) = root
             && summary.role != EngineRole::Safe
         {
-            self.attach_new(summary.folder, &root).await.map_err(|error| {
-                error.keeping(format!("The folder '{}' was joined; only its directory is missing.", summary.name))
-            })?;
+            self.attach_new(summary.folder, &root)
+                .await
+                .map_err(|error| {
+                    error.keeping(format!(
+                        "The folder '{}' was joined; only its directory is missing.",
+                        summary.name
+                    ))
+                })?;
         }
         Ok(self.describe(summary))
     }
@@ -338,7 +442,10 @@ impl Inner {
         let status = engine(self.engine.status(folder).await)?;
         let mut status = translate::status(status, self.path_of(folder));
         if let Some((path, message)) = self.views.problem(folder) {
-            status.problems.push(Problem { path: Some(path.to_string_lossy().into_owned()), message });
+            status.problems.push(Problem {
+                path: Some(path.to_string_lossy().into_owned()),
+                message,
+            });
             status.state = FolderState::Error;
         }
         Ok(status)
@@ -347,7 +454,9 @@ impl Inner {
     async fn lock(self: &Arc<Self>, request: LockRequest) -> Result<(), ErrorBody> {
         let folders = self.select(request.folder.as_deref())?;
         if !self.engine.has_passphrase() {
-            let Some(passphrase) = request.passphrase else { return Err(from_engine(&EngineError::NoPassphrase)) };
+            let Some(passphrase) = request.passphrase else {
+                return Err(from_engine(&EngineError::NoPassphrase));
+            };
             check_passphrase(&passphrase)?;
             engine(self.engine.set_passphrase(None, passphrase).await)?;
         }
@@ -357,7 +466,11 @@ impl Inner {
                 self.detach(summary.folder).await;
             }
         }
-        let only = request.folder.is_some().then(|| folders.first().map(|summary| summary.folder)).flatten();
+        let only = request
+            .folder
+            .is_some()
+            .then(|| folders.first().map(|summary| summary.folder))
+            .flatten();
         let outcome = engine(self.engine.lock(only).await);
         if outcome.is_err() {
             for summary in &folders {
@@ -371,7 +484,10 @@ impl Inner {
 /// Any passphrase that isn't empty: what is too weak is for the user to judge.
 fn check_passphrase(passphrase: &str) -> Result<(), ErrorBody> {
     if passphrase.is_empty() {
-        return Err(invalid("the passphrase is empty", "Use one that nobody guesses: several words are best."));
+        return Err(invalid(
+            "the passphrase is empty",
+            "Use one that nobody guesses: several words are best.",
+        ));
     }
     Ok(())
 }
@@ -387,19 +503,25 @@ fn engine<T>(outcome: Result<T, EngineError>) -> Result<T, ErrorBody> {
 }
 
 /// Runs to its end even when the request's connection ends first: half of it would be worse than all or nothing.
-fn whole<T: Send + 'static>(work: impl Future<Output = Result<T, ErrorBody>> + Send + 'static) -> Reply<'static, T> {
+fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ErrorBody>> + Send + 'static,
+) -> Reply<'static, T> {
     let task = tokio::spawn(work);
-    Box::pin(async move { task.await.unwrap_or_else(|_| Err(internal("the request's work broke off"))) })
+    Box::pin(async move {
+        task.await
+            .unwrap_or_else(|_| Err(internal("the request's work broke off")))
+    })
 }
 
 fn add(all: &mut Verification, outcome: Verification, folder: Option<&FolderSummary>) {
     all.ok &= outcome.ok;
     all.packs += outcome.packs;
     all.bytes += outcome.bytes;
-    all.problems.extend(outcome.problems.into_iter().map(|problem| match folder {
-        Some(folder) => format!("{}: {problem}", folder.name),
-        None => problem,
-    }));
+    all.problems
+        .extend(outcome.problems.into_iter().map(|problem| match folder {
+            Some(folder) => format!("{}: {problem}", folder.name),
+            None => problem,
+        }));
 }
 
 /// One folder's part of a check of several.
@@ -417,7 +539,8 @@ impl CheckProgress for Part {
     fn progress(&mut self, done: u64, total: u64) -> bool {
         if done >= self.last.saturating_add(REPORT_STEP) || done == total {
             self.last = done;
-            self.progress.send_replace((self.before + done, self.total.max(self.before + total)));
+            self.progress
+                .send_replace((self.before + done, self.total.max(self.before + total)));
         }
         !self.progress.is_closed()
     }

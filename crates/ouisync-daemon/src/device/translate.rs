@@ -2,7 +2,8 @@
 
 use ouisync_api::{data, event::Event};
 use ouisync_engine::status::{
-    DeviceInfo, EngineEvent, FolderState, FolderStatus, FolderSummary, MemberInfo, Role, VerifyOutcome,
+    DeviceInfo, EngineEvent, FolderState, FolderStatus, FolderSummary, MemberInfo, Role,
+    VerifyOutcome,
 };
 
 pub(super) fn role(role: Role) -> data::Role {
@@ -37,13 +38,22 @@ pub(super) fn device(info: &DeviceInfo, passphrase_set: bool) -> data::Device {
     data::Device {
         device: info.device.to_string(),
         name: info.name.clone(),
-        addresses: info.sockets.iter().map(|socket| format!("{}@{socket}", info.device)).collect(),
+        addresses: info
+            .sockets
+            .iter()
+            .map(|socket| format!("{}@{socket}", info.device))
+            .collect(),
         passphrase_set,
     }
 }
 
 pub(super) fn folder(summary: &FolderSummary, path: Option<String>) -> data::Folder {
-    data::Folder { folder: summary.folder.to_string(), name: summary.name.clone(), role: role(summary.role), path }
+    data::Folder {
+        folder: summary.folder.to_string(),
+        name: summary.name.clone(),
+        role: role(summary.role),
+        path,
+    }
 }
 
 pub(super) fn member(info: MemberInfo) -> data::Member {
@@ -77,7 +87,10 @@ pub(super) fn status(status: FolderStatus, path: Option<String>) -> data::Folder
         problems: status
             .problems
             .into_iter()
-            .map(|problem| data::Problem { path: problem.path, message: problem.message })
+            .map(|problem| data::Problem {
+                path: problem.path,
+                message: problem.message,
+            })
             .collect(),
         peers: status
             .peers
@@ -97,15 +110,25 @@ pub(super) fn status(status: FolderStatus, path: Option<String>) -> data::Folder
 }
 
 pub(super) fn verification(outcome: VerifyOutcome) -> data::Verification {
-    data::Verification { ok: outcome.ok, packs: outcome.packs, bytes: outcome.bytes, problems: outcome.problems }
+    data::Verification {
+        ok: outcome.ok,
+        packs: outcome.packs,
+        bytes: outcome.bytes,
+        problems: outcome.problems,
+    }
 }
 
 pub(super) fn event(event: EngineEvent) -> Event {
     match event {
-        EngineEvent::FolderChanged(folder) | EngineEvent::ViewClosed(folder) => Event::FolderChanged { folder: folder.to_string() },
-        EngineEvent::FoldersChanged => Event::FoldersChanged,
-        EngineEvent::Warning { folder, message } => {
-            Event::Warning { folder: folder.map(|folder| folder.to_string()), message }
+        EngineEvent::FolderChanged(folder) | EngineEvent::ViewClosed(folder) => {
+            Event::FolderChanged {
+                folder: folder.to_string(),
+            }
         }
+        EngineEvent::FoldersChanged => Event::FoldersChanged,
+        EngineEvent::Warning { folder, message } => Event::Warning {
+            folder: folder.map(|folder| folder.to_string()),
+            message,
+        },
     }
 }

@@ -22,7 +22,10 @@ enum Setting {
 /// The bytes to keep for a directory.
 pub(super) fn encode_setting(path: &str) -> Vec<u8> {
     // A tagged string always has a JSON form.
-    serde_json::to_vec(&Setting::Directory { path: path.to_owned() }).unwrap_or_default()
+    serde_json::to_vec(&Setting::Directory {
+        path: path.to_owned(),
+    })
+    .unwrap_or_default()
 }
 
 /// The directory in kept bytes; `None` when they aren't understood or empty.
@@ -55,7 +58,12 @@ impl Views {
     }
 
     /// Attaches a directory; blocks. A failure is remembered, for [`Self::problem`] and [`Self::failed`].
-    pub(super) fn attach(&self, folder: FolderId, view: FolderView, path: &Path) -> Result<(), String> {
+    pub(super) fn attach(
+        &self,
+        folder: FolderId,
+        view: FolderView,
+        path: &Path,
+    ) -> Result<(), String> {
         let outcome = Worktree::attach(view, path.to_owned(), WorktreeOptions::default());
         let (state, result) = match outcome {
             Ok(worktree) => (State::Attached(worktree), Ok(())),
@@ -64,19 +72,35 @@ impl Views {
                 (State::Failed(message.clone()), Err(message))
             }
         };
-        self.places().insert(folder, Place { path: path.to_owned(), state });
+        self.places().insert(
+            folder,
+            Place {
+                path: path.to_owned(),
+                state,
+            },
+        );
         result
     }
 
     /// Remembers that a directory can't be attached.
     pub(super) fn fail(&self, folder: FolderId, path: &Path, message: String) {
-        self.places().insert(folder, Place { path: path.to_owned(), state: State::Failed(message) });
+        self.places().insert(
+            folder,
+            Place {
+                path: path.to_owned(),
+                state: State::Failed(message),
+            },
+        );
     }
 
     /// Ends a view; blocks until it has stopped touching the directory.
     pub(super) fn detach(&self, folder: FolderId) {
         let place = self.places().remove(&folder);
-        if let Some(Place { state: State::Attached(worktree), .. }) = place {
+        if let Some(Place {
+            state: State::Attached(worktree),
+            ..
+        }) = place
+        {
             worktree.detach();
         }
     }
@@ -84,7 +108,10 @@ impl Views {
     /// Passes the user's word about a directory on; `false` when the folder has none attached.
     pub(super) fn confirm(&self, folder: FolderId, confirmation: Confirmation) -> bool {
         match self.places().get(&folder) {
-            Some(Place { state: State::Attached(worktree), .. }) => {
+            Some(Place {
+                state: State::Attached(worktree),
+                ..
+            }) => {
                 match confirmation {
                     Confirmation::Deletion => worktree.confirm_deletion(),
                     Confirmation::Directory => worktree.adopt_root(),
@@ -110,13 +137,22 @@ impl Views {
 
     /// A folder has a directory and shows it.
     pub(super) fn attached(&self, folder: FolderId) -> bool {
-        matches!(self.places().get(&folder), Some(Place { state: State::Attached(_), .. }))
+        matches!(
+            self.places().get(&folder),
+            Some(Place {
+                state: State::Attached(_),
+                ..
+            })
+        )
     }
 
     /// Why a folder's directory isn't shown.
     pub(super) fn problem(&self, folder: FolderId) -> Option<(PathBuf, String)> {
         match self.places().get(&folder) {
-            Some(Place { path, state: State::Failed(message) }) => Some((path.clone(), message.clone())),
+            Some(Place {
+                path,
+                state: State::Failed(message),
+            }) => Some((path.clone(), message.clone())),
             _ => None,
         }
     }
@@ -146,8 +182,14 @@ mod tests {
 
     #[test]
     fn settings_keep_their_form() {
-        assert_eq!(encode_setting("/a b"), br#"{"view":"directory","path":"/a b"}"#);
-        assert_eq!(decode_setting(&encode_setting("/a b")), Some(PathBuf::from("/a b")));
+        assert_eq!(
+            encode_setting("/a b"),
+            br#"{"view":"directory","path":"/a b"}"#
+        );
+        assert_eq!(
+            decode_setting(&encode_setting("/a b")),
+            Some(PathBuf::from("/a b"))
+        );
         assert_eq!(decode_setting(b""), None);
         assert_eq!(decode_setting(br#"{"view":"mount"}"#), None);
     }

@@ -24,7 +24,8 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// With the status that fits the kind.
     pub(crate) fn new(body: ErrorBody) -> Self {
-        let status = StatusCode::from_u16(body.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(body.kind.http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, body }
     }
 
@@ -57,7 +58,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
             Ok(Json(input)) => Ok(Self(input)),
             Err(rejection) => Err(Refusal::with_status(
                 rejection.status(),
-                refusal::invalid(rejection.body_text(), "See /v1/openapi.json for what the request takes."),
+                refusal::invalid(
+                    rejection.body_text(),
+                    "See /v1/openapi.json for what the request takes.",
+                ),
             )),
         }
     }

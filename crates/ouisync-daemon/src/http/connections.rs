@@ -57,7 +57,12 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(router: Router, stopping: CancellationToken) -> Self {
-        Self { router, stopping, tasks: TaskTracker::new(), places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+        Self {
+            router,
+            stopping,
+            tasks: TaskTracker::new(),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        }
     }
 
     /// Accepts until the daemon stops.
@@ -79,7 +84,9 @@ impl Connections {
 
     async fn accept(&self, listener: impl Listen) {
         loop {
-            let Ok(place) = self.places.clone().acquire_owned().await else { return };
+            let Ok(place) = self.places.clone().acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok(stream) => {
                     let (router, stopping) = (self.router.clone(), self.stopping.clone());
@@ -97,7 +104,11 @@ impl Connections {
     }
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router, stopping: CancellationToken) {
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    router: Router,
+    stopping: CancellationToken,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)

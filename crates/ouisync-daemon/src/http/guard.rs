@@ -37,7 +37,11 @@ pub(super) async fn limit(request: Request, next: Next) -> Response {
 }
 
 /// Ends waiting requests when the daemon stops.
-pub(super) async fn until_stopping(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn until_stopping(
+    State(api): State<Api>,
+    request: Request,
+    next: Next,
+) -> Response {
     tokio::select! {
         response = next.run(request) => response,
         () = api.stopping.cancelled() => Refusal::new(ErrorBody::new(
@@ -53,16 +57,29 @@ fn admit(api: &Api, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
     let forbidden = |message: &str| {
         Refusal::with_status(
             StatusCode::FORBIDDEN,
-            ErrorBody::new(ErrorKind::Unauthorized, message, "Ask from this machine, as localhost."),
+            ErrorBody::new(
+                ErrorKind::Unauthorized,
+                message,
+                "Ask from this machine, as localhost.",
+            ),
         )
     };
     let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next().and_then(|host| host.to_str().ok()).ok_or_else(|| forbidden("the request names no host"))?;
+    let host = hosts
+        .next()
+        .and_then(|host| host.to_str().ok())
+        .ok_or_else(|| forbidden("the request names no host"))?;
     if hosts.next().is_some() || !is_local(host) {
-        return Err(forbidden("the request is for another host than this machine"));
+        return Err(forbidden(
+            "the request is for another host than this machine",
+        ));
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
-        let own = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")).is_some_and(|origin| origin == host);
+        let own = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.strip_prefix("http://"))
+            .is_some_and(|origin| origin == host);
         if !own {
             return Err(forbidden("the request comes from a page of another origin"));
         }
@@ -77,7 +94,9 @@ fn admit(api: &Api, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         return Ok(());
     }
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
-    let token = shown.next().and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let token = shown
+        .next()
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     if shown.next().is_some() || !token.is_some_and(|token| api.token.matches(token)) {
         return Err(Refusal::new(ErrorBody::new(
             ErrorKind::Unauthorized,
@@ -92,7 +111,10 @@ fn admit(api: &Api, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
 fn is_local(host: &str) -> bool {
     ["localhost", "127.0.0.1", "[::1]"].iter().any(|own| {
         host.strip_prefix(own).is_some_and(|rest| {
-            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+            rest.is_empty()
+                || rest
+                    .strip_prefix(':')
+                    .is_some_and(|port| port.parse::<u16>().is_ok())
         })
     })
 }
@@ -103,10 +125,25 @@ mod tests {
 
     #[test]
     fn only_own_names_are_local() {
-        for host in ["localhost", "localhost:80", "127.0.0.1:5000", "[::1]", "[::1]:9"] {
+        for host in [
+            "localhost",
+            "localhost:80",
+            "127.0.0.1:5000",
+            "[::1]",
+            "[::1]:9",
+        ] {
             assert!(is_local(host), "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.2", "localhost:", "localhost:x", "::1"] {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "127.0.0.2",
+            "localhost:",
+            "localhost:x",
+            "::1",
+        ] {
             assert!(!is_local(host), "{host}");
         }
     }

@@ -11,9 +11,10 @@ use axum::{
 };
 use ouisync_api::{
     data::{
-        AttachRequest, CheckUpdate, ConfirmRequest, ConnectRequest, CreateRequest, Device, Done, Folder, FolderSelection, FolderStatus,
-        Health, Invitation, InviteRequest, JoinRequest, LockRequest, Member, PassphraseRequest, RevokeRequest,
-        RoleRequest, UnlockRequest, Verification, WaitRequest,
+        AttachRequest, CheckUpdate, ConfirmRequest, ConnectRequest, CreateRequest, Device, Done,
+        Folder, FolderSelection, FolderStatus, Health, Invitation, InviteRequest, JoinRequest,
+        LockRequest, Member, PassphraseRequest, RevokeRequest, RoleRequest, UnlockRequest,
+        Verification, WaitRequest,
     },
     error::{ApiError, ErrorBody, ErrorKind},
     event::Event,
@@ -56,7 +57,10 @@ struct Bearer;
 impl Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme(
+            "token",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
     }
 }
 
@@ -91,8 +95,14 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(verify))
         .routes(routes!(repair))
         .routes(routes!(events))
-        .layer(middleware::from_fn_with_state(api.clone(), guard::until_stopping));
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi()).merge(short).merge(long).split_for_parts();
+        .layer(middleware::from_fn_with_state(
+            api.clone(),
+            guard::until_stopping,
+        ));
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(short)
+        .merge(long)
+        .split_for_parts();
     let router = router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -104,7 +114,11 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
 }
 
 async fn unknown() -> Refusal {
-    Refusal::new(ErrorBody::new(ErrorKind::NotFound, "there is nothing at this path", "See /v1/openapi.json."))
+    Refusal::new(ErrorBody::new(
+        ErrorKind::NotFound,
+        "there is nothing at this path",
+        "See /v1/openapi.json.",
+    ))
 }
 
 async fn wrong_method() -> Refusal {
@@ -125,12 +139,17 @@ fn answer<T>(outcome: Result<T, ErrorBody>) -> Answer<T> {
 /// The daemon answers; the only request without a token.
 #[utoipa::path(get, path = "/v1/health", security(()), responses((status = 200, body = Health)))]
 async fn health() -> Json<Health> {
-    Json(Health { ok: true, version: env!("CARGO_PKG_VERSION").to_owned() })
+    Json(Health {
+        ok: true,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
 }
 
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, body = serde_json::Value)))]
-async fn openapi(axum::Extension(document): axum::Extension<Arc<utoipa::openapi::OpenApi>>) -> Response {
+async fn openapi(
+    axum::Extension(document): axum::Extension<Arc<utoipa::openapi::OpenApi>>,
+) -> Response {
     Json(&*document).into_response()
 }
 
@@ -176,14 +195,22 @@ async fn forget(State(api): State<Api>, Path(folder): Path<String>) -> Answer<Do
 /// Gives a folder its plain directory, or another one.
 #[utoipa::path(put, path = "/v1/folders/{folder}/path", params(("folder" = String, Path, description = "Name or id")),
     request_body = AttachRequest, responses((status = 200, body = Folder), (status = "default", body = ApiError)))]
-async fn attach(State(api): State<Api>, Path(folder): Path<String>, Input(request): Input<AttachRequest>) -> Answer<Folder> {
+async fn attach(
+    State(api): State<Api>,
+    Path(folder): Path<String>,
+    Input(request): Input<AttachRequest>,
+) -> Answer<Folder> {
     answer(api.service.attach(folder, request.path).await)
 }
 
 /// The user's word that what looks like an accident to a folder's directory was meant.
 #[utoipa::path(post, path = "/v1/folders/{folder}/confirm", params(("folder" = String, Path, description = "Name or id")),
     request_body = ConfirmRequest, responses((status = 200, body = Done), (status = "default", body = ApiError)))]
-async fn confirm(State(api): State<Api>, Path(folder): Path<String>, Input(request): Input<ConfirmRequest>) -> Answer<Done> {
+async fn confirm(
+    State(api): State<Api>,
+    Path(folder): Path<String>,
+    Input(request): Input<ConfirmRequest>,
+) -> Answer<Done> {
     done(api.service.confirm(folder, request.confirm).await)
 }
 
@@ -208,7 +235,11 @@ async fn invite(
 /// Takes an invitation back.
 #[utoipa::path(post, path = "/v1/folders/{folder}/revocations", params(("folder" = String, Path, description = "Name or id")),
     request_body = RevokeRequest, responses((status = 200, body = Done), (status = "default", body = ApiError)))]
-async fn revoke(State(api): State<Api>, Path(folder): Path<String>, Input(request): Input<RevokeRequest>) -> Answer<Done> {
+async fn revoke(
+    State(api): State<Api>,
+    Path(folder): Path<String>,
+    Input(request): Input<RevokeRequest>,
+) -> Answer<Done> {
     done(api.service.revoke(folder, request.invitation).await)
 }
 
@@ -223,7 +254,10 @@ async fn members(State(api): State<Api>, Path(folder): Path<String>) -> Answer<V
 #[utoipa::path(delete, path = "/v1/folders/{folder}/members/{member}",
     params(("folder" = String, Path, description = "Name or id"), ("member" = String, Path, description = "Id, beginning of the id, or name")),
     responses((status = 200, body = Done), (status = "default", body = ApiError)))]
-async fn remove_member(State(api): State<Api>, Path((folder, member)): Path<(String, String)>) -> Answer<Done> {
+async fn remove_member(
+    State(api): State<Api>,
+    Path((folder, member)): Path<(String, String)>,
+) -> Answer<Done> {
     done(api.service.remove_member(folder, member).await)
 }
 
@@ -250,12 +284,21 @@ async fn join(State(api): State<Api>, Input(request): Input<JoinRequest>) -> Ans
 /// at least one connected peer has all of its own.
 #[utoipa::path(post, path = "/v1/folders/{folder}/wait", params(("folder" = String, Path, description = "Name or id")),
     request_body = WaitRequest, responses((status = 200, body = Done), (status = "default", body = ApiError)))]
-async fn wait(State(api): State<Api>, Path(folder): Path<String>, Input(request): Input<WaitRequest>) -> Answer<Done> {
+async fn wait(
+    State(api): State<Api>,
+    Path(folder): Path<String>,
+    Input(request): Input<WaitRequest>,
+) -> Answer<Done> {
     let timeout = request
         .timeout_seconds
         .map(Duration::try_from_secs_f64)
         .transpose()
-        .map_err(|error| Refusal::new(refusal::invalid(format!("the time-out is no span of time: {error}"), "Give seconds.")))?;
+        .map_err(|error| {
+            Refusal::new(refusal::invalid(
+                format!("the time-out is no span of time: {error}"),
+                "Give seconds.",
+            ))
+        })?;
     done(api.service.wait(folder, timeout).await)
 }
 
@@ -264,9 +307,15 @@ async fn wait(State(api): State<Api>, Path(folder): Path<String>, Input(request)
 #[utoipa::path(post, path = "/v1/verify", request_body = FolderSelection, responses(
     (status = 200, content((Verification = "application/json"), (CheckUpdate = "text/event-stream"))),
     (status = "default", body = ApiError)))]
-async fn verify(State(api): State<Api>, headers: HeaderMap, Input(request): Input<FolderSelection>) -> Response {
-    let accepts_events =
-        headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/event-stream"));
+async fn verify(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Input(request): Input<FolderSelection>,
+) -> Response {
+    let accepts_events = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/event-stream"));
     if accepts_events {
         return streams::check(api, request.folder);
     }
@@ -277,7 +326,10 @@ async fn verify(State(api): State<Api>, headers: HeaderMap, Input(request): Inpu
 /// Sets damaged packs aside so that they are fetched again, and rebuilds the index.
 #[utoipa::path(post, path = "/v1/repair", request_body = FolderSelection,
     responses((status = 200, body = Verification), (status = "default", body = ApiError)))]
-async fn repair(State(api): State<Api>, Input(request): Input<FolderSelection>) -> Answer<Verification> {
+async fn repair(
+    State(api): State<Api>,
+    Input(request): Input<FolderSelection>,
+) -> Answer<Verification> {
     answer(api.service.repair(request.folder).await)
 }
 
@@ -291,14 +343,20 @@ async fn lock(State(api): State<Api>, Input(request): Input<LockRequest>) -> Ans
 /// Opens the folders that the passphrase opens.
 #[utoipa::path(post, path = "/v1/unlock", request_body = UnlockRequest,
     responses((status = 200, body = Vec<Folder>), (status = "default", body = ApiError)))]
-async fn unlock(State(api): State<Api>, Input(request): Input<UnlockRequest>) -> Answer<Vec<Folder>> {
+async fn unlock(
+    State(api): State<Api>,
+    Input(request): Input<UnlockRequest>,
+) -> Answer<Vec<Folder>> {
     answer(api.service.unlock(request).await)
 }
 
 /// Sets or changes the passphrase.
 #[utoipa::path(put, path = "/v1/passphrase", request_body = PassphraseRequest,
     responses((status = 200, body = Done), (status = "default", body = ApiError)))]
-async fn set_passphrase(State(api): State<Api>, Input(request): Input<PassphraseRequest>) -> Answer<Done> {
+async fn set_passphrase(
+    State(api): State<Api>,
+    Input(request): Input<PassphraseRequest>,
+) -> Answer<Done> {
     done(api.service.set_passphrase(request).await)
 }
 

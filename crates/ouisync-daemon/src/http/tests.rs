@@ -38,12 +38,22 @@ impl Server {
         let fake = Arc::new(Fake::new());
         let stopping = CancellationToken::new();
         let token = Token::parse(TOKEN).unwrap();
-        let (router, document) = router(Api { service: fake.clone(), token, stopping: stopping.clone() });
+        let (router, document) = router(Api {
+            service: fake.clone(),
+            token,
+            stopping: stopping.clone(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Connections::new(router, stopping.clone());
         connections.listen(listener);
-        Self { address, fake, stopping, connections, document: serde_json::to_value(document).unwrap() }
+        Self {
+            address,
+            fake,
+            stopping,
+            connections,
+            document: serde_json::to_value(document).unwrap(),
+        }
     }
 
     fn client(&self) -> Client {
@@ -55,14 +65,25 @@ impl Server {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        let status = answer
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
         (status, answer)
     }
 
     async fn get(&self, path: &str, headers: &str) -> u16 {
-        self.raw(&format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n")).await.0
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"
+        ))
+        .await
+        .0
     }
 }
 
@@ -78,13 +99,48 @@ async fn only_the_token_opens_and_only_health_needs_none() {
     assert_eq!(server.get("/v1/device", host).await, 401);
     assert_eq!(server.get("/v1/nowhere", host).await, 401);
     let wrong = TOKEN.replace('0', "1");
-    assert_eq!(server.get("/v1/device", &format!("{host}Authorization: Bearer {wrong}\r\n")).await, 401);
-    assert_eq!(server.get("/v1/device", &format!("{host}Authorization: Basic {TOKEN}\r\n")).await, 401);
+    assert_eq!(
+        server
+            .get(
+                "/v1/device",
+                &format!("{host}Authorization: Bearer {wrong}\r\n")
+            )
+            .await,
+        401
+    );
+    assert_eq!(
+        server
+            .get(
+                "/v1/device",
+                &format!("{host}Authorization: Basic {TOKEN}\r\n")
+            )
+            .await,
+        401
+    );
     let twice = format!("{host}Authorization: Bearer {TOKEN}\r\nAuthorization: Bearer {TOKEN}\r\n");
     assert_eq!(server.get("/v1/device", &twice).await, 401);
-    assert_eq!(server.get("/v1/device", &format!("{host}Authorization: Bearer {TOKEN}\r\n")).await, 200);
-    assert_eq!(server.get("/v1/nowhere", &format!("{host}Authorization: Bearer {TOKEN}\r\n")).await, 404);
-    let error = Client::at(server.address, wrong).device().await.unwrap_err();
+    assert_eq!(
+        server
+            .get(
+                "/v1/device",
+                &format!("{host}Authorization: Bearer {TOKEN}\r\n")
+            )
+            .await,
+        200
+    );
+    assert_eq!(
+        server
+            .get(
+                "/v1/nowhere",
+                &format!("{host}Authorization: Bearer {TOKEN}\r\n")
+            )
+            .await,
+        404
+    );
+    let error = Client::at(server.address, wrong)
+        .device()
+        .await
+        .unwrap_err();
     assert_eq!(kind(&error), ErrorKind::Unauthorized);
 }
 
@@ -99,12 +155,27 @@ async fn foreign_hosts_and_origins_are_refused() {
     assert_eq!(status("").await, 403);
     assert_eq!(status("Host: 127.0.0.1:4000\r\n").await, 200);
     assert_eq!(status("Host: [::1]:4000\r\n").await, 200);
-    assert_eq!(status("Host: 127.0.0.1:4000\r\nOrigin: http://127.0.0.1:4000\r\n").await, 200);
-    assert_eq!(status("Host: 127.0.0.1:4000\r\nOrigin: http://127.0.0.1:5000\r\n").await, 403);
-    assert_eq!(status("Host: 127.0.0.1:4000\r\nOrigin: https://evil.example\r\n").await, 403);
+    assert_eq!(
+        status("Host: 127.0.0.1:4000\r\nOrigin: http://127.0.0.1:4000\r\n").await,
+        200
+    );
+    assert_eq!(
+        status("Host: 127.0.0.1:4000\r\nOrigin: http://127.0.0.1:5000\r\n").await,
+        403
+    );
+    assert_eq!(
+        status("Host: 127.0.0.1:4000\r\nOrigin: https://evil.example\r\n").await,
+        403
+    );
     assert_eq!(status("Host: localhost\r\nOrigin: null\r\n").await, 403);
-    assert_eq!(status("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n").await, 403);
-    assert_eq!(status("Host: localhost\r\nSec-Fetch-Site: same-origin\r\n").await, 200);
+    assert_eq!(
+        status("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n").await,
+        403
+    );
+    assert_eq!(
+        status("Host: localhost\r\nSec-Fetch-Site: same-origin\r\n").await,
+        200
+    );
 }
 
 #[tokio::test]
@@ -118,12 +189,23 @@ async fn bodies_are_limited_and_wrong_ones_explained() {
             ))
             .await
     };
-    assert_eq!(post(r#"{"address":"a@127.0.0.1:1"}"#, "application/json").await.0, 200);
+    assert_eq!(
+        post(r#"{"address":"a@127.0.0.1:1"}"#, "application/json")
+            .await
+            .0,
+        200
+    );
     let (status, answer) = post(r#"{"adress":"typo"}"#, "application/json").await;
     assert_eq!(status, 422);
-    assert!(answer.contains(r#""kind":"invalid""#) && answer.contains("adress"), "{answer}");
+    assert!(
+        answer.contains(r#""kind":"invalid""#) && answer.contains("adress"),
+        "{answer}"
+    );
     assert_eq!(post("{", "application/json").await.0, 400);
-    assert_eq!(post(r#"{"address":"a@127.0.0.1:1"}"#, "text/plain").await.0, 415);
+    assert_eq!(
+        post(r#"{"address":"a@127.0.0.1:1"}"#, "text/plain").await.0,
+        415
+    );
     let long = format!(r#"{{"address":"{}"}}"#, "x".repeat(MAX_BODY));
     assert_eq!(post(&long, "application/json").await.0, 413);
 }
@@ -138,12 +220,22 @@ async fn every_route_is_in_the_document_and_answers() {
             assert!(operation["responses"].is_object(), "{method} {path}");
             let real = path.replace("{folder}", "Notes").replace("{member}", "Bob");
             let method = method.to_uppercase();
-            let head = format!("{method} {real} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n");
+            let head = format!(
+                "{method} {real} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n"
+            );
             let (status, answer) = server.raw(&format!("{head}\r\n")).await;
-            assert!(status == 401 || path == "/v1/health", "{method} {path} without a token: {status}");
+            assert!(
+                status == 401 || path == "/v1/health",
+                "{method} {path} without a token: {status}"
+            );
             if path != "/v1/events" {
-                let (status, _) = server.raw(&format!("{head}Authorization: Bearer {TOKEN}\r\n\r\n")).await;
-                assert!(!matches!(status, 404 | 405 | 500 | 0), "{method} {path}: {status} {answer}");
+                let (status, _) = server
+                    .raw(&format!("{head}Authorization: Bearer {TOKEN}\r\n\r\n"))
+                    .await;
+                assert!(
+                    !matches!(status, 404 | 405 | 500 | 0),
+                    "{method} {path}: {status} {answer}"
+                );
             }
             count += 1;
         }
@@ -151,7 +243,10 @@ async fn every_route_is_in_the_document_and_answers() {
     // The routes of the source, counted where they are written.
     let attributes = include_str!("routes.rs").matches("#[utoipa::path(").count();
     assert_eq!(count, attributes);
-    assert!(server.document["components"]["schemas"]["FolderStatus"]["properties"]["missing_bytes"].is_object());
+    assert!(
+        server.document["components"]["schemas"]["FolderStatus"]["properties"]["missing_bytes"]
+            .is_object()
+    );
     assert_eq!(server.client().openapi().await.unwrap(), server.document);
 }
 
@@ -161,15 +256,41 @@ async fn requests_reach_the_device_and_answers_come_back() {
     let client = server.client();
     assert_eq!(client.device().await.unwrap().name, "fake");
     assert!(client.health().await.unwrap().ok);
-    let folder = client.create(&CreateRequest { name: "Nötes/..?#%".into(), path: Some("/n".into()) }).await.unwrap();
+    let folder = client
+        .create(&CreateRequest {
+            name: "Nötes/..?#%".into(),
+            path: Some("/n".into()),
+        })
+        .await
+        .unwrap();
     assert_eq!(folder.name, "Nötes/..?#%");
-    assert_eq!(client.status("Nötes/..?#%").await.unwrap().name, "Nötes/..?#%");
-    client.set_role("Notes", "Bob's laptop", Role::Reader).await.unwrap();
+    assert_eq!(
+        client.status("Nötes/..?#%").await.unwrap().name,
+        "Nötes/..?#%"
+    );
+    client
+        .set_role("Notes", "Bob's laptop", Role::Reader)
+        .await
+        .unwrap();
     client.remove_member("Notes", "../x").await.unwrap();
-    assert_eq!(server.fake.calls(), ["create", "status Nötes/..?#%", "role Notes Bob's laptop reader", "remove Notes ../x"]);
+    assert_eq!(
+        server.fake.calls(),
+        [
+            "create",
+            "status Nötes/..?#%",
+            "role Notes Bob's laptop reader",
+            "remove Notes ../x"
+        ]
+    );
     let error = client.status("missing").await.unwrap_err();
-    assert_eq!((kind(&error), error.body().hint.is_empty()), (ErrorKind::NotFound, false));
-    let error = client.wait("slow", Some(Duration::from_millis(10))).await.unwrap_err();
+    assert_eq!(
+        (kind(&error), error.body().hint.is_empty()),
+        (ErrorKind::NotFound, false)
+    );
+    let error = client
+        .wait("slow", Some(Duration::from_millis(10)))
+        .await
+        .unwrap_err();
     assert_eq!(kind(&error), ErrorKind::TimedOut);
     client.wait("Notes", None).await.unwrap();
 }
@@ -179,15 +300,32 @@ async fn a_check_reports_and_stops_with_its_reader() {
     let server = Server::start().await;
     let client = server.client();
     let mut seen = Vec::new();
-    let outcome = client.verify(None).await.unwrap().outcome(|done, total| seen.push((done, total))).await.unwrap();
+    let outcome = client
+        .verify(None)
+        .await
+        .unwrap()
+        .outcome(|done, total| seen.push((done, total)))
+        .await
+        .unwrap();
     assert!(outcome.ok && outcome.packs == 3);
     assert!(seen.contains(&(5, 10)), "{seen:?}");
-    let error = client.verify(Some("missing")).await.unwrap().outcome(|_, _| {}).await.unwrap_err();
+    let error = client
+        .verify(Some("missing"))
+        .await
+        .unwrap()
+        .outcome(|_, _| {})
+        .await
+        .unwrap_err();
     assert_eq!(kind(&error), ErrorKind::NotFound);
     let checking = client.verify(Some("endless")).await.unwrap();
     server.fake.checking.notified().await;
     drop(checking);
-    tokio::time::timeout(Duration::from_secs(20), server.fake.check_stopped.notified()).await.unwrap();
+    tokio::time::timeout(
+        Duration::from_secs(20),
+        server.fake.check_stopped.notified(),
+    )
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -197,24 +335,45 @@ async fn an_abandoned_wait_ends() {
     let waiting = tokio::spawn(async move { client.wait("slow", None).await });
     server.fake.waiting.notified().await;
     waiting.abort();
-    tokio::time::timeout(Duration::from_secs(20), server.fake.wait_dropped.notified()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), server.fake.wait_dropped.notified())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn events_arrive_and_end_with_the_daemon() {
     let server = Server::start().await;
     let mut events = server.client().events().await.unwrap();
-    server.fake.tell(Event::FolderChanged { folder: "00".into() });
-    server.fake.tell(Event::Warning { folder: None, message: "two\nlines".into() });
-    assert_eq!(events.next().await.unwrap(), Some(Event::FolderChanged { folder: "00".into() }));
-    assert_eq!(events.next().await.unwrap(), Some(Event::Warning { folder: None, message: "two\nlines".into() }));
+    server.fake.tell(Event::FolderChanged {
+        folder: "00".into(),
+    });
+    server.fake.tell(Event::Warning {
+        folder: None,
+        message: "two\nlines".into(),
+    });
+    assert_eq!(
+        events.next().await.unwrap(),
+        Some(Event::FolderChanged {
+            folder: "00".into()
+        })
+    );
+    assert_eq!(
+        events.next().await.unwrap(),
+        Some(Event::Warning {
+            folder: None,
+            message: "two\nlines".into()
+        })
+    );
     let client = server.client();
     let waiting = tokio::spawn(async move { client.wait("slow", None).await });
     server.fake.waiting.notified().await;
     server.stopping.cancel();
     assert_eq!(events.next().await.unwrap(), Some(Event::Stopping));
     assert_eq!(events.next().await.unwrap(), None);
-    assert_eq!(kind(&waiting.await.unwrap().unwrap_err()), ErrorKind::Unavailable);
+    assert_eq!(
+        kind(&waiting.await.unwrap().unwrap_err()),
+        ErrorKind::Unavailable
+    );
     assert!(server.connections.finish(Duration::from_secs(20)).await);
 }
 
@@ -222,9 +381,15 @@ async fn events_arrive_and_end_with_the_daemon() {
 async fn a_silent_connection_is_closed() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream.write_all(b"GET /v1/health HTTP/1.1\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /v1/health HTTP/1.1\r\n")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -233,10 +398,21 @@ async fn links_and_passphrases_are_taken_from_bodies_only() {
     for (path, methods) in server.document["paths"].as_object().unwrap() {
         for operation in methods.as_object().unwrap().values() {
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
-                assert!(["folder", "member"].contains(&parameter["name"].as_str().unwrap()), "{path}");
+                assert!(
+                    ["folder", "member"].contains(&parameter["name"].as_str().unwrap()),
+                    "{path}"
+                );
             }
         }
     }
-    let request = JoinRequest { link: "x".into(), path: None, name: None, timeout_seconds: None };
-    assert_eq!(server.client().join(&request).await.unwrap().role, Role::Safe);
+    let request = JoinRequest {
+        link: "x".into(),
+        path: None,
+        name: None,
+        timeout_seconds: None,
+    };
+    assert_eq!(
+        server.client().join(&request).await.unwrap().role,
+        Role::Safe
+    );
 }

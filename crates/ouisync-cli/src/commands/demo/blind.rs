@@ -31,7 +31,11 @@ pub(super) fn packs(home: &Path) -> io::Result<Disk> {
     for path in files(home)? {
         if path.components().any(|part| part.as_os_str() == "packs") {
             let size = fs::metadata(&path)?.len();
-            disk.smallest = if disk.packs == 0 { size } else { disk.smallest.min(size) };
+            disk.smallest = if disk.packs == 0 {
+                size
+            } else {
+                disk.smallest.min(size)
+            };
             disk.largest = disk.largest.max(size);
             disk.packs += 1;
             disk.bytes += size;
@@ -78,7 +82,10 @@ impl Needles {
     pub(super) fn name(&mut self, name: &[u8]) {
         if name.len() < SHORTEST {
             self.too_short += 1;
-        } else if self.add(name, format!("the name '{}'", String::from_utf8_lossy(name))) {
+        } else if self.add(
+            name,
+            format!("the name '{}'", String::from_utf8_lossy(name)),
+        ) {
             self.names += 1;
         }
     }
@@ -98,7 +105,9 @@ impl Needles {
                     let mut distinct = sample.clone();
                     distinct.sort_unstable();
                     distinct.dedup();
-                    if distinct.len() >= 8 && self.add(&sample, format!("content of '{}'", path.display())) {
+                    if distinct.len() >= 8
+                        && self.add(&sample, format!("content of '{}'", path.display()))
+                    {
                         self.samples += 1;
                     }
                 }
@@ -108,7 +117,9 @@ impl Needles {
     }
 
     fn add(&mut self, needle: &[u8], what: String) -> bool {
-        let Some(start) = needle.first_chunk::<SHORTEST>() else { return false };
+        let Some(start) = needle.first_chunk::<SHORTEST>() else {
+            return false;
+        };
         let known = self.by_start.entry(*start).or_default();
         if known.iter().any(|index| self.needles[*index].0 == needle) {
             return false;
@@ -163,7 +174,9 @@ impl Needles {
 
     fn scan(&self, bytes: &[u8], starts: &[u64], path: &Path, found: &mut Vec<String>) {
         for (position, start) in bytes.windows(SHORTEST).enumerate() {
-            let Some(start) = start.first_chunk::<SHORTEST>() else { continue };
+            let Some(start) = start.first_chunk::<SHORTEST>() else {
+                continue;
+            };
             let bit = mark(start);
             if starts[bit / 64] & (1 << (bit % 64)) == 0 {
                 continue;
@@ -208,16 +221,25 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let plain = temporary.path().join("plain");
         fs::create_dir(&plain).unwrap();
-        fs::write(plain.join("secret plan.txt"), "abcdefghijklmnopqrstuvwxyz0123456789".repeat(9)).unwrap();
+        fs::write(
+            plain.join("secret plan.txt"),
+            "abcdefghijklmnopqrstuvwxyz0123456789".repeat(9),
+        )
+        .unwrap();
         let mut needles = Needles::default();
-        needles.tree(&plain, &super::super::tree::read(&plain).unwrap()).unwrap();
+        needles
+            .tree(&plain, &super::super::tree::read(&plain).unwrap())
+            .unwrap();
         needles.name(b"short");
         assert_eq!((needles.names, needles.too_short), (1, 1));
         assert!(needles.samples >= 2);
         let disk = temporary.path().join("disk");
         fs::create_dir_all(disk.join("packs")).unwrap();
         fs::write(disk.join("packs/x"), vec![7; PART + 100]).unwrap();
-        assert_eq!(needles.search(&[&disk]).unwrap(), (PART as u64 + 100, vec![]));
+        assert_eq!(
+            needles.search(&[&disk]).unwrap(),
+            (PART as u64 + 100, vec![])
+        );
         assert_eq!(packs(&disk).unwrap().packs, 1);
         // Across the border of two parts.
         let mut bytes = vec![7; PART - 5];

@@ -26,7 +26,12 @@ pub(super) struct Narrator {
 
 impl Narrator {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, checks: Vec::new(), chapter: 0, bar: None }
+        Self {
+            json,
+            checks: Vec::new(),
+            chapter: 0,
+            bar: None,
+        }
     }
 
     /// A line for people: on standard output, unless that is for a JSON document.
@@ -51,7 +56,10 @@ impl Narrator {
     /// Counts a claim.
     pub(super) fn check(&mut self, held: bool, what: impl Into<String>) {
         let what = what.into();
-        self.say(&format!("   {} {what}", if held { "✓" } else { "✗ NOT SO:" }));
+        self.say(&format!(
+            "   {} {what}",
+            if held { "✓" } else { "✗ NOT SO:" }
+        ));
         self.checks.push(Check { held, what });
     }
 
@@ -70,7 +78,9 @@ impl Narrator {
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("   {msg:18} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {elapsed}");
+            let style = ProgressStyle::with_template(
+                "   {msg:18} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {elapsed}",
+            );
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
@@ -94,7 +104,11 @@ impl Narrator {
     }
 
     pub(super) fn document(&self, safe: &Disk) -> Value {
-        let checks: Vec<_> = self.checks.iter().map(|check| json!({ "ok": check.held, "what": check.what })).collect();
+        let checks: Vec<_> = self
+            .checks
+            .iter()
+            .map(|check| json!({ "ok": check.held, "what": check.what }))
+            .collect();
         json!({ "ok": self.all_held(), "checks": checks, "safe": { "packs": safe.packs, "bytes": safe.bytes } })
     }
 }

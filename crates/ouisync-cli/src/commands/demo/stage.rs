@@ -37,7 +37,13 @@ pub(super) struct Player {
 impl Player {
     fn new(root: &Path, name: &'static str) -> Self {
         let base = root.join(name.to_lowercase());
-        Self { name, home: base.join("home"), directory: base.join("files"), log: base.join("log"), process: None }
+        Self {
+            name,
+            home: base.join("home"),
+            directory: base.join("files"),
+            log: base.join("log"),
+            process: None,
+        }
     }
 
     /// Starts its process and waits until it answers.
@@ -45,11 +51,24 @@ impl Player {
         let broken = |error: io::Error| failure(format!("{} can't be started: {error}", self.name));
         let base = self.home.parent().unwrap_or(&self.home);
         std::fs::create_dir_all(base).map_err(broken)?;
-        let log = File::options().create(true).append(true).open(&self.log).map_err(broken)?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .map_err(broken)?;
         let mut child = Command::new(std::env::current_exe().map_err(broken)?)
             .arg("--home")
             .arg(&self.home)
-            .args(["serve", "--listen", "127.0.0.1:0", "--no-lan", "--log", "info", "--device-name", self.name])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--no-lan",
+                "--log",
+                "info",
+                "--device-name",
+                self.name,
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -69,15 +88,27 @@ impl Player {
         };
         match tokio::time::timeout(START_LIMIT, ready).await {
             Ok(Some(())) => Client::open(&self.home).map_err(refused),
-            Ok(None) => Err(failure(format!("{}'s process ended before it was ready", self.name))),
-            Err(_) => Err(failure(format!("{}'s process was not ready within {} s", self.name, START_LIMIT.as_secs()))),
+            Ok(None) => Err(failure(format!(
+                "{}'s process ended before it was ready",
+                self.name
+            ))),
+            Err(_) => Err(failure(format!(
+                "{}'s process was not ready within {} s",
+                self.name,
+                START_LIMIT.as_secs()
+            ))),
         }
     }
 
     /// Ends its process cleanly; says whether it went so.
     pub(super) async fn stop(&mut self) -> bool {
-        let Some(mut child) = self.process.take() else { return true };
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let Some(mut child) = self.process.take() else {
+            return true;
+        };
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // It may have ended by itself.
             let _ = kill_process(pid, Signal::TERM);
@@ -114,8 +145,17 @@ impl Stage {
             .tempdir()
             .map_err(|error| failure(format!("no temporary folder can be made: {error}")))?;
         let root = folder.path();
-        let (alice, pi, bob) = (Player::new(root, "Alice"), Player::new(root, "Pi"), Player::new(root, "Bob"));
-        Ok(Self { folder, alice, pi, bob })
+        let (alice, pi, bob) = (
+            Player::new(root, "Alice"),
+            Player::new(root, "Pi"),
+            Player::new(root, "Bob"),
+        );
+        Ok(Self {
+            folder,
+            alice,
+            pi,
+            bob,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -127,7 +167,9 @@ impl Stage {
     }
 
     pub(super) fn logs(&self) -> Vec<(String, String)> {
-        [&self.alice, &self.pi, &self.bob].map(|player| (player.name.to_owned(), player.last_lines())).into()
+        [&self.alice, &self.pi, &self.bob]
+            .map(|player| (player.name.to_owned(), player.last_lines()))
+            .into()
     }
 
     /// Removes the temporary folder, or gives its path where it is kept.

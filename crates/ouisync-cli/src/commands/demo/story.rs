@@ -39,13 +39,25 @@ fn disk_failed(error: io::Error) -> ErrorBody {
 }
 
 /// Runs blocking work elsewhere, so that Ctrl-C is heard.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, ErrorBody> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| failure(error.to_string()))?.map_err(disk_failed)
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ErrorBody> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| failure(error.to_string()))?
+        .map_err(disk_failed)
 }
 
 /// Plays everything; gives what the Pi's disk shows at the end.
-pub(super) async fn tell(stage: &mut Stage, narrator: &mut Narrator, path: Option<&Path>) -> Result<Disk, ErrorBody> {
-    narrator.say(&format!("Three devices on this machine, in {}.", stage.path().display()));
+pub(super) async fn tell(
+    stage: &mut Stage,
+    narrator: &mut Narrator,
+    path: Option<&Path>,
+) -> Result<Disk, ErrorBody> {
+    narrator.say(&format!(
+        "Three devices on this machine, in {}.",
+        stage.path().display()
+    ));
     let limit = prepare(stage, narrator, path).await?;
 
     narrator.chapter("Alice, her Pi and Bob are switched on");
@@ -61,32 +73,72 @@ pub(super) async fn tell(stage: &mut Stage, narrator: &mut Narrator, path: Optio
     narrator.chapter("Every stored byte is checked");
     for (name, client) in [("Alice", &alice), ("the Pi", &pi), ("Bob", &bob)] {
         let checking = client.verify(None).await.map_err(refused)?;
-        let outcome = within(limit, "the check", checking.outcome(|_, _| {})).await?.map_err(refused)?;
-        narrator.check(outcome.ok, format!("{name}: {} packs, {}: all sound", outcome.packs, size(outcome.bytes)));
-        outcome.problems.iter().take(SHOWN).for_each(|problem| narrator.fact(problem));
+        let outcome = within(limit, "the check", checking.outcome(|_, _| {}))
+            .await?
+            .map_err(refused)?;
+        narrator.check(
+            outcome.ok,
+            format!(
+                "{name}: packs checked: {}, {}: all sound",
+                outcome.packs,
+                size(outcome.bytes)
+            ),
+        );
+        outcome
+            .problems
+            .iter()
+            .take(SHOWN)
+            .for_each(|problem| narrator.fact(problem));
     }
-    disk = look_at_disk(stage, narrator, "After all this the Pi still can't read anything").await.unwrap_or(disk);
-    for (name, player) in [("Alice", &mut stage.alice), ("The Pi", &mut stage.pi), ("Bob", &mut stage.bob)] {
+    disk = look_at_disk(
+        stage,
+        narrator,
+        "After all this the Pi still can't read anything",
+    )
+    .await
+    .unwrap_or(disk);
+    for (name, player) in [
+        ("Alice", &mut stage.alice),
+        ("The Pi", &mut stage.pi),
+        ("Bob", &mut stage.bob),
+    ] {
         let clean = player.stop().await;
         narrator.check(clean, format!("{name} ended cleanly"));
     }
-    let verdict = if narrator.all_held() { "all held" } else { "NOT all held" };
+    let verdict = if narrator.all_held() {
+        "all held"
+    } else {
+        "NOT all held"
+    };
     narrator.say(&format!("\n{} checks: {verdict}.", narrator.count()));
     Ok(disk)
 }
 
 /// Puts files into Alice's directory; gives the time that a step with all of them may take.
-async fn prepare(stage: &Stage, narrator: &mut Narrator, path: Option<&Path>) -> Result<Duration, ErrorBody> {
+async fn prepare(
+    stage: &Stage,
+    narrator: &mut Narrator,
+    path: Option<&Path>,
+) -> Result<Duration, ErrorBody> {
     narrator.chapter("Alice has some files");
     let directory = stage.alice.directory.clone();
     if let Some(path) = path {
         if !path.is_dir() {
-            return Err(usage(format!("{} is not a directory", path.display()), "Give a directory with --path."));
+            return Err(usage(
+                format!("{} is not a directory", path.display()),
+                "Give a directory with --path.",
+            ));
         }
         let (from, to) = (path.to_owned(), directory.clone());
         let left_out = blocking(move || sample::copy(&from, &to)).await?;
-        narrator.fact(&format!("A copy of {} (the original is not touched).", path.display()));
-        left_out.iter().take(SHOWN).for_each(|reason| narrator.fact(&format!("left out: {reason}")));
+        narrator.fact(&format!(
+            "A copy of {} (the original is not touched).",
+            path.display()
+        ));
+        left_out
+            .iter()
+            .take(SHOWN)
+            .for_each(|reason| narrator.fact(&format!("left out: {reason}")));
     }
     let own = directory.clone();
     blocking(move || sample::make(&own)).await?;
@@ -107,15 +159,40 @@ async fn to_the_pi(
     (alice, pi): (&Client, &Client),
     limit: Duration,
 ) -> Result<Disk, ErrorBody> {
-    narrator.chapter("Alice makes a folder of them and invites her Pi as a safe: it stores, but can't read");
+    narrator.chapter(
+        "Alice makes a folder of them and invites her Pi as a safe: it stores, but can't read",
+    );
     let path = stage.alice.directory.to_string_lossy().into_owned();
-    alice.create(&CreateRequest { name: FOLDER.to_owned(), path: Some(path) }).await.map_err(refused)?;
+    alice
+        .create(&CreateRequest {
+            name: FOLDER.to_owned(),
+            path: Some(path),
+        })
+        .await
+        .map_err(refused)?;
     let link = invite(alice, Role::Safe).await?;
     let started = Instant::now();
-    let joined = pi.join(&join(link, None, Some("kept for Alice"))).await.map_err(refused)?;
-    narrator.check(joined.role == Role::Safe, "the Pi joined by the link, as a safe");
-    transfer(narrator, "Alice → the Pi", alice, FOLDER, (pi, &joined.folder), limit).await?;
-    narrator.fact(&format!("Everything reached the Pi after {:.1} s.", started.elapsed().as_secs_f64()));
+    let joined = pi
+        .join(&join(link, None, Some("kept for Alice")))
+        .await
+        .map_err(refused)?;
+    narrator.check(
+        joined.role == Role::Safe,
+        "the Pi joined by the link, as a safe",
+    );
+    transfer(
+        narrator,
+        "Alice → the Pi",
+        alice,
+        FOLDER,
+        (pi, &joined.folder),
+        limit,
+    )
+    .await?;
+    narrator.fact(&format!(
+        "Everything reached the Pi after {:.1} s.",
+        started.elapsed().as_secs_f64()
+    ));
     look_at_disk(stage, narrator, "What the Pi's disk shows of it").await
 }
 
@@ -126,21 +203,46 @@ async fn through_the_pi(
     (alice, pi, bob): (&Client, &Client, &Client),
     limit: Duration,
 ) -> Result<(), ErrorBody> {
-    narrator.chapter("Alice writes an invitation for Bob and is switched off; Bob joins through the Pi");
+    narrator.chapter(
+        "Alice writes an invitation for Bob and is switched off; Bob joins through the Pi",
+    );
     let link = invite(alice, Role::Writer).await?;
     alice.wait(FOLDER, Some(limit)).await.map_err(refused)?;
     let clean = stage.alice.stop().await;
     narrator.check(clean, "Alice's process ended cleanly");
-    let address = pi.device().await.map_err(refused)?.addresses.into_iter().next();
+    let address = pi
+        .device()
+        .await
+        .map_err(refused)?
+        .addresses
+        .into_iter()
+        .next();
     let address = address.ok_or_else(|| failure("the Pi has no address"))?;
     bob.connect(&address).await.map_err(refused)?;
     let started = Instant::now();
     let path = stage.bob.directory.to_string_lossy().into_owned();
-    let joined = bob.join(&join(link, Some(path), None)).await.map_err(refused)?;
-    narrator.check(joined.role == Role::Writer, "Bob was let in by the Pi, which can't read the folder's name itself");
-    transfer(narrator, "the Pi → Bob", bob, &joined.folder, (bob, &joined.folder), limit).await?;
+    let joined = bob
+        .join(&join(link, Some(path), None))
+        .await
+        .map_err(refused)?;
+    narrator.check(
+        joined.role == Role::Writer,
+        "Bob was let in by the Pi, which can't read the folder's name itself",
+    );
+    transfer(
+        narrator,
+        "the Pi → Bob",
+        bob,
+        &joined.folder,
+        (bob, &joined.folder),
+        limit,
+    )
+    .await?;
     agree(narrator, stage, &[(bob, &joined.folder)], limit).await?;
-    narrator.fact(&format!("Bob has everything after {:.1} s, and never met Alice.", started.elapsed().as_secs_f64()));
+    narrator.fact(&format!(
+        "Bob has everything after {:.1} s, and never met Alice.",
+        started.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 
@@ -152,7 +254,8 @@ async fn apart(
     limit: Duration,
 ) -> Result<Client, ErrorBody> {
     narrator.chapter("Both work on the files while they are apart");
-    let (alice_directory, bob_directory) = (stage.alice.directory.clone(), stage.bob.directory.clone());
+    let (alice_directory, bob_directory) =
+        (stage.alice.directory.clone(), stage.bob.directory.clone());
     let alice_did = blocking(move || edits::by_alice(&alice_directory)).await?;
     let bob_did = blocking(move || edits::by_bob(&bob_directory)).await?;
     narrator.fact(&format!("{alice_did}."));
@@ -161,7 +264,13 @@ async fn apart(
     bob.wait(&folder, Some(limit)).await.map_err(refused)?;
     narrator.chapter("Alice is switched on again: they meet");
     let alice = stage.alice.start().await?;
-    let address = pi.device().await.map_err(refused)?.addresses.into_iter().next();
+    let address = pi
+        .device()
+        .await
+        .map_err(refused)?
+        .addresses
+        .into_iter()
+        .next();
     let address = address.ok_or_else(|| failure("the Pi has no address"))?;
     alice.connect(&address).await.map_err(refused)?;
     agree(narrator, stage, &[(&alice, FOLDER), (bob, &folder)], limit).await?;
@@ -174,26 +283,48 @@ async fn apart(
     }
     let status = alice.status(FOLDER).await.map_err(refused)?;
     narrator.check(status.conflicts > 0, "'ouisync status' shows the conflict");
-    narrator.check(status.state == FolderState::Synced, format!("'ouisync status' says: {}", status.state));
+    narrator.check(
+        status.state == FolderState::Synced,
+        format!("'ouisync status' says: {}", status.state),
+    );
     Ok(alice)
 }
 
 async fn invite(client: &Client, role: Role) -> Result<String, ErrorBody> {
-    let request = InviteRequest { role, uses: 1, expires_seconds: Some(3600) };
+    let request = InviteRequest {
+        role,
+        uses: 1,
+        expires_seconds: Some(3600),
+    };
     Ok(client.invite(FOLDER, &request).await.map_err(refused)?.link)
 }
 
 fn join(link: String, path: Option<String>, name: Option<&str>) -> JoinRequest {
-    JoinRequest { link, path, name: name.map(str::to_owned), timeout_seconds: Some(STEP_LIMIT.as_secs()) }
+    JoinRequest {
+        link,
+        path,
+        name: name.map(str::to_owned),
+        timeout_seconds: Some(STEP_LIMIT.as_secs()),
+    }
 }
 
 async fn only_folder(client: &Client) -> Result<String, ErrorBody> {
     let folders = client.folders().await.map_err(refused)?;
-    folders.into_iter().next().map(|folder| folder.folder).ok_or_else(|| failure("the folder is gone"))
+    folders
+        .into_iter()
+        .next()
+        .map(|folder| folder.folder)
+        .ok_or_else(|| failure("the folder is gone"))
 }
 
-async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, ErrorBody> {
-    tokio::time::timeout(limit, work).await.map_err(|_| failure(format!("{what} took more than {} s", limit.as_secs())))
+async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, ErrorBody> {
+    tokio::time::timeout(limit, work)
+        .await
+        .map_err(|_| failure(format!("{what} took more than {} s", limit.as_secs())))
 }
 
 /// Waits for `waiting`, showing how much `receiver` has.
@@ -214,7 +345,11 @@ async fn transfer(
             }
             // What can't be asked isn't shown.
             if let Ok(status) = receiver.status(received).await {
-                narrator.progress(label, status.stored_bytes, status.stored_bytes + status.missing_bytes);
+                narrator.progress(
+                    label,
+                    status.stored_bytes,
+                    status.stored_bytes + status.missing_bytes,
+                );
             }
         }
     };
@@ -232,7 +367,9 @@ async fn agree(
     let deadline = Instant::now() + limit;
     let differences = loop {
         for (client, folder) in devices {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_secs(1));
             client.wait(folder, Some(left)).await.map_err(refused)?;
         }
         let (a, b) = (stage.alice.directory.clone(), stage.bob.directory.clone());
@@ -248,12 +385,19 @@ async fn agree(
         differences.is_empty(),
         format!("Alice's and Bob's {entries} entries are equal: names, contents, times, execute bits, links"),
     );
-    differences.iter().take(SHOWN).for_each(|difference| narrator.fact(difference));
+    differences
+        .iter()
+        .take(SHOWN)
+        .for_each(|difference| narrator.fact(difference));
     Ok(())
 }
 
 /// Counts the Pi's packs and searches its whole home and log for anything readable.
-async fn look_at_disk(stage: &Stage, narrator: &mut Narrator, title: &str) -> Result<Disk, ErrorBody> {
+async fn look_at_disk(
+    stage: &Stage,
+    narrator: &mut Narrator,
+    title: &str,
+) -> Result<Disk, ErrorBody> {
     narrator.chapter(title);
     let Player { home, log, .. } = &stage.pi;
     let (home, log, directory) = (home.clone(), log.clone(), stage.alice.directory.clone());
@@ -269,11 +413,18 @@ async fn look_at_disk(stage: &Stage, narrator: &mut Narrator, title: &str) -> Re
     })
     .await?;
     narrator.fact(&format!(
-        "{} pack files, {} in all, each a power of two from {} to {}: neither number nor sizes of the files show.",
-        disk.packs,
+        "{}, {} in all, each of {}, a power of two: neither number nor sizes of the files show.",
+        if disk.packs == 1 {
+            "1 pack file".to_owned()
+        } else {
+            format!("{} pack files", disk.packs)
+        },
         size(disk.bytes),
-        size(disk.smallest),
-        size(disk.largest)
+        if disk.smallest == disk.largest {
+            format!("{} KiB", disk.largest >> 10)
+        } else {
+            format!("{} to {} KiB", disk.smallest >> 10, disk.largest >> 10)
+        }
     ));
     narrator.check(
         found.is_empty(),
@@ -285,8 +436,14 @@ async fn look_at_disk(stage: &Stage, narrator: &mut Narrator, title: &str) -> Re
         ),
     );
     if needles.too_short > 0 {
-        narrator.fact(&format!("({} names are too short to tell from chance.)", needles.too_short));
+        narrator.fact(&format!(
+            "({} names are too short to tell from chance.)",
+            needles.too_short
+        ));
     }
-    found.iter().take(SHOWN).for_each(|what| narrator.fact(what));
+    found
+        .iter()
+        .take(SHOWN)
+        .for_each(|what| narrator.fact(what));
     Ok(disk)
 }

@@ -60,7 +60,14 @@ pub fn read(root: &Path) -> io::Result<Tree> {
             } else if kind.is_file() {
                 let executable = metadata.permissions().mode() & 0o100 != 0;
                 let modified = (metadata.mtime(), metadata.mtime_nsec());
-                tree.insert(path, Entry::File { size: metadata.len(), modified, executable });
+                tree.insert(
+                    path,
+                    Entry::File {
+                        size: metadata.len(),
+                        modified,
+                        executable,
+                    },
+                );
             }
         }
     }
@@ -74,7 +81,9 @@ pub fn differences(a: &Path, b: &Path) -> io::Result<Vec<String>> {
     for (path, entry) in &left {
         match right.get(path) {
             None => differences.push(format!("{} is only in {}", path.display(), a.display())),
-            Some(other) if other != entry => differences.push(format!("{}: {entry:?} and {other:?}", path.display())),
+            Some(other) if other != entry => {
+                differences.push(format!("{}: {entry:?} and {other:?}", path.display()))
+            }
             Some(Entry::File { .. }) if !same_bytes(&a.join(path), &b.join(path))? => {
                 differences.push(format!("{}: the contents differ", path.display()));
             }
@@ -107,10 +116,11 @@ fn same_bytes(a: &Path, b: &Path) -> io::Result<bool> {
 
 /// Files and bytes of a tree.
 pub fn measure(tree: &Tree) -> (u64, u64) {
-    tree.values().fold((0, 0), |(files, bytes), entry| match entry {
-        Entry::File { size, .. } => (files + 1, bytes + size),
-        _ => (files, bytes),
-    })
+    tree.values()
+        .fold((0, 0), |(files, bytes), entry| match entry {
+            Entry::File { size, .. } => (files + 1, bytes + size),
+            _ => (files, bytes),
+        })
 }
 
 #[cfg(test)]
@@ -125,8 +135,12 @@ mod tests {
             fs::create_dir_all(root.join("d/empty")).unwrap();
             for name in ["same", "d/content", "d/mode", "d/time"] {
                 fs::write(root.join(name), "text").unwrap();
-                let file = fs::File::options().write(true).open(root.join(name)).unwrap();
-                file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(5)).unwrap();
+                let file = fs::File::options()
+                    .write(true)
+                    .open(root.join(name))
+                    .unwrap();
+                file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(5))
+                    .unwrap();
             }
             std::os::unix::fs::symlink("same", root.join("link")).unwrap();
             fs::create_dir(root.join(".ouisync-x")).unwrap();
@@ -134,11 +148,20 @@ mod tests {
         assert_eq!(differences(&a, &b).unwrap(), Vec::<String>::new());
         assert_eq!(measure(&read(&a).unwrap()), (4, 16));
         fs::write(b.join("d/content"), "tex!").unwrap();
-        let file = fs::File::options().write(true).open(b.join("d/content")).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(5)).unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(b.join("d/content"))
+            .unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(5))
+            .unwrap();
         assert_eq!(differences(&a, &b).unwrap().len(), 1);
         fs::set_permissions(b.join("d/mode"), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::File::options().write(true).open(b.join("d/time")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(b.join("d/time"))
+            .unwrap()
+            .set_modified(std::time::UNIX_EPOCH)
+            .unwrap();
         fs::remove_dir(b.join("d/empty")).unwrap();
         fs::remove_file(b.join("link")).unwrap();
         std::os::unix::fs::symlink("other", b.join("link")).unwrap();

@@ -60,5 +60,7 @@ fn render(context: &Context, statuses: &[FolderStatus], one: bool) -> Result<Str
         [status] if one => serde_json::to_string(status),
         statuses => serde_json::to_string(statuses),
     };
-    document.map(|line| format!("{line}\n")).map_err(|error| crate::context::failure(error.to_string()))
+    document
+        .map(|line| format!("{line}\n"))
+        .map_err(|error| crate::context::failure(error.to_string()))
 }

@@ -7,8 +7,9 @@ use std::{
 
 use ouisync_api::{
     data::{
-        Confirmation, CreateRequest, Device, Folder, FolderState, FolderStatus, Invitation, InviteRequest, JoinRequest,
-        LockRequest, Member, PassphraseRequest, Role, UnlockRequest, Verification,
+        Confirmation, CreateRequest, Device, Folder, FolderState, FolderStatus, Invitation,
+        InviteRequest, JoinRequest, LockRequest, Member, PassphraseRequest, Role, UnlockRequest,
+        Verification,
     },
     error::{ErrorBody, ErrorKind},
     event::Event,
@@ -60,7 +61,12 @@ impl Fake {
 }
 
 fn folder(name: &str) -> Folder {
-    Folder { folder: "00".into(), name: name.into(), role: Role::Safe, path: None }
+    Folder {
+        folder: "00".into(),
+        name: name.into(),
+        role: Role::Safe,
+        path: None,
+    }
 }
 
 fn status(name: &str) -> FolderStatus {
@@ -92,7 +98,12 @@ fn ok<T: Send + 'static>(value: T) -> Reply<'static, T> {
 
 impl Service for Fake {
     fn device(&self) -> Reply<'_, Device> {
-        ok(Device { device: "00".into(), name: "fake".into(), addresses: vec![], passphrase_set: false })
+        ok(Device {
+            device: "00".into(),
+            name: "fake".into(),
+            addresses: vec![],
+            passphrase_set: false,
+        })
     }
     fn connect(&self, _: String) -> Reply<'_, ()> {
         ok(())
@@ -117,7 +128,13 @@ impl Service for Fake {
         ok(folder("joined"))
     }
     fn invite(&self, _: String, request: InviteRequest) -> Reply<'_, Invitation> {
-        ok(Invitation { link: "l".into(), invitation: "i".into(), role: request.role, uses: 1, expires_seconds: None })
+        ok(Invitation {
+            link: "l".into(),
+            invitation: "i".into(),
+            role: request.role,
+            uses: 1,
+            expires_seconds: None,
+        })
     }
     fn revoke(&self, _: String, _: String) -> Reply<'_, ()> {
         ok(())
@@ -154,7 +171,11 @@ impl Service for Fake {
                 Some(timeout) => tokio::time::sleep(timeout).await,
                 None => std::future::pending().await,
             }
-            Err(ErrorBody::new(ErrorKind::TimedOut, "not in time", "Wait longer."))
+            Err(ErrorBody::new(
+                ErrorKind::TimedOut,
+                "not in time",
+                "Wait longer.",
+            ))
         })
     }
     fn verify(&self, folder: Option<String>, progress: CheckWatch) -> Reply<'_, Verification> {
@@ -171,7 +192,12 @@ impl Service for Fake {
                     tokio::task::yield_now().await;
                 }
             }
-            Ok(Verification { ok: true, packs: 3, bytes: 10, problems: vec![] })
+            Ok(Verification {
+                ok: true,
+                packs: 3,
+                bytes: 10,
+                problems: vec![],
+            })
         })
     }
     fn repair(&self, _: Option<String>) -> Reply<'_, Verification> {
