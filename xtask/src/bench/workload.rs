@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Longer than this and the run has failed.
-const DEADLINE: Duration = Duration::from_secs(900);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// How often the destination is looked at: cheap, and small beside what is measured.
 const POLL: Duration = Duration::from_millis(10);
 /// For latency.
