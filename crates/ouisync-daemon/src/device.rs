@@ -98,9 +98,6 @@ impl Device {
                         if matches!(event, EngineEvent::FoldersChanged) {
                             self.inner.attach_joined().await;
                         }
-                        if let EngineEvent::ViewClosed(folder) = &event {
-                            self.inner.attach_again(*folder).await;
-                        }
                         if let EngineEvent::Warning { message, .. } = &event {
                             tracing::warn!("{message}");
                         }
@@ -288,18 +285,6 @@ impl Inner {
         };
         let inner = self.clone();
         blocking(move || inner.views.attach(folder, view, &path)).await
-    }
-
-    /// Attaches a folder's directory to its new tree.
-    async fn attach_again(self: &Arc<Self>, folder: FolderId) {
-        let Some(path) = self.views.path(folder) else {
-            return;
-        };
-        let _changing = self.changing.lock().await;
-        self.detach(folder).await;
-        if let Err(message) = self.attach_view(folder, path).await {
-            tracing::warn!(%folder, "{message}");
-        }
     }
 
     async fn detach(self: &Arc<Self>, folder: FolderId) {

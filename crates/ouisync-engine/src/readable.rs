@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -24,8 +24,10 @@ use tracing::{info, warn};
 use crate::error::{EngineError, ErrorKind};
 
 const ARRIVAL: &str = "arrival";
-/// What the directories of indexes begin with.
-const PREFIX: &str = "index-";
+/// How often accepted commits had been quarantined when the index was built: one that applied such a commit is made anew.
+const WITHDRAWALS: &str = "withdrawals";
+/// The index in a folder's directory.
+const INDEX: &str = "index";
 /// Bytes of changes after which a replay commits.
 const REPLAY_BATCH: usize = 8 << 20;
 /// Commits read from the store at a time.
@@ -55,7 +57,7 @@ impl Readable {
         names: BTreeMap<MemberId, String>,
     ) -> Result<Self, EngineError> {
         let content = keys.content_keys().ok_or(EngineError::Locked)?;
-        let path = index_path(directory, store.withdrawals());
+        let path = directory.join(INDEX);
         let index = match Index::open(&path, &content) {
             Err(error) if ErrorKind::from(error.kind()) == ErrorKind::Corruption => {
                 warn!(%error, "making a damaged index anew");
@@ -64,23 +66,19 @@ impl Readable {
             }
             result => result?,
         };
+        if index.position().commits > 0 && setting(&index, WITHDRAWALS)? != store.withdrawals() {
+            index.clear_tree()?;
+        }
         let keys = ReadKeys { chunk_ids: content.chunk_id, folder: Arc::new(keys.clone()) };
         let readable = Self { index, store, keys: RwLock::new(keys), names: RwLock::new(names) };
         readable.replay()?;
         Ok(readable)
     }
 
-    /// Removes the indexes in `directory` that are of no use any more; all with `None`. They must not be open.
-    pub(crate) fn remove_old(directory: &Path, store: Option<&Store>) -> Result<(), EngineError> {
-        let current = store.map(|store| index_path(directory, store.withdrawals()));
-        let fail = |source| EngineError::Io { path: directory.to_owned(), source };
-        for entry in std::fs::read_dir(directory).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let is_index = entry.file_name().to_string_lossy().starts_with(PREFIX);
-            if is_index && Some(entry.path()) != current {
-                Index::destroy(&entry.path())?;
-            }
-        }
+    /// Makes the tree anew from all accepted commits. What views recorded stays; nobody else may read meanwhile.
+    pub(crate) fn rebuild(&self) -> Result<(), EngineError> {
+        self.index.clear_tree()?;
+        self.replay()?;
         Ok(())
     }
 
@@ -152,6 +150,7 @@ impl Readable {
     fn finish(&self, tree: Tree<IndexBatch>, next: u64) -> Result<(), EngineError> {
         let mut batch = tree.into_store();
         put_setting(&mut batch, ARRIVAL, next);
+        put_setting(&mut batch, WITHDRAWALS, self.store.withdrawals());
         Ok(batch.commit()?)
     }
 
@@ -291,11 +290,6 @@ impl Readable {
         }
         Ok(())
     }
-}
-
-/// Where the index over the commits after so many withdrawals is: one that applied a commit since quarantined is of no use.
-fn index_path(directory: &Path, withdrawals: u64) -> PathBuf {
-    directory.join(format!("{PREFIX}{withdrawals}"))
 }
 
 fn setting(index: &Index, name: &str) -> Result<u64, EngineError> {

@@ -5,6 +5,17 @@ use std::net::SocketAddr;
 use ouisync_crypto::roster::role::Role as RosterRole;
 use ouisync_model::id::{DeviceId, FolderId, InvitationId, MemberId};
 
+/// What seals the reading secrets of a device at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealing {
+    /// A key beside them: whoever has the home can read.
+    Machine,
+    /// A passphrase.
+    Passphrase,
+    /// A key in the operating system's key ring.
+    KeyRing,
+}
+
 /// Role of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -188,8 +199,6 @@ pub struct VerifyOutcome {
 pub enum EngineEvent {
     /// A folder's status changed; read it again.
     FolderChanged(FolderId),
-    /// The folder's tree was made anew (after repair, or because commits were quarantined): attach its view again.
-    ViewClosed(FolderId),
     /// A folder came or went.
     FoldersChanged,
     /// A peer was dropped for breaking the protocol, or a member's key forked.

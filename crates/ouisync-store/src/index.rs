@@ -78,7 +78,7 @@ mod table {
     pub(super) const LIST_CHUNKS: Table = Table(12);
     pub(super) const LIST_PENDING: Table = Table(13);
     pub(super) const DIRTY: Table = Table(14);
-    pub(super) const VIEW: Table = Table(15);
+    pub(super) const VIEW: Table = Table(crate::sealed_map::KEPT_TABLE);
     pub(super) const SETTING: Table = Table(16);
 }
 
@@ -149,6 +149,19 @@ impl Index {
     /// Removes the index in `directory`, which must not be open. The next [`Index::open`] makes an empty one.
     pub fn destroy(directory: &Path) -> Result<(), IndexError> {
         Ok(SealedMap::destroy(directory)?)
+    }
+
+    /// Empties the index but for the records of views, which can't be derived: apply all commits again. Meanwhile readers see
+    /// an incomplete tree; an interrupted clearing goes on at the next opening.
+    pub fn clear_tree(&self) -> Result<(), IndexError> {
+        let mut batch = self.begin();
+        self.shared.map.clear()?;
+        // Marks go on from where they were, so that none that a view holds comes to mean another.
+        batch.meta = Meta {
+            next_mark: batch.meta.next_mark,
+            ..Meta::default()
+        };
+        batch.commit()
     }
 
     /// Begins to write; waits until the batch before is committed or dropped.

@@ -29,6 +29,14 @@ const VERSION: u8 = 1;
 const HEADER_KEY: [u8; 1] = [0];
 /// Key of a sealed record that is there to recognise the key.
 const CHECK_KEY: [u8; 1] = [1];
+/// The one table that clearing spares: the records of views.
+pub(crate) const KEPT_TABLE: u8 = 15;
+/// Key of a record that is there while the map is being cleared.
+const CLEARING_KEY: [u8; 1] = [2];
+/// Set in the first byte of the keys of kept tables.
+const KEPT_BIT: u8 = 0x80;
+/// Records removed in one batch while clearing.
+const CLEAR_STEP: usize = 4096;
 /// Domain of the derivation of a map's own name key; tables are below.
 const NAMES_DOMAIN: u8 = 0xff;
 
@@ -77,6 +85,13 @@ impl From<fjall::Error> for SealedMapError {
 /// What kind of record: groups of different tables never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Table(pub(crate) u8);
+
+impl Table {
+    /// Whether [`SealedMap::clear`] spares the table: it holds what can't be derived.
+    const fn is_kept(self) -> bool {
+        self.0 == KEPT_TABLE
+    }
+}
 
 /// A group of records that can be listed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,12 +167,16 @@ impl SealedMap {
             }
         };
         let names = IndexNameKey::from_bytes(names.apply(NAMES_DOMAIN, &salt));
-        Ok(Self {
+        let map = Self {
             database,
             records,
             names,
             seal: seal.clone(),
-        })
+        };
+        if map.records.contains_key(CLEARING_KEY)? {
+            map.clear()?;
+        }
+        Ok(map)
     }
 
     /// Removes the map in `directory`, which must not be open.
@@ -170,10 +189,39 @@ impl SealedMap {
 
     /// The group named `name`.
     pub(crate) fn group(&self, table: Table, name: &[u8]) -> Group {
-        Group {
-            table,
-            prefix: first_16(self.names.apply(2 * table.0, name)),
+        let mut prefix = first_16(self.names.apply(2 * table.0, name));
+        prefix[0] &= !KEPT_BIT;
+        if table.is_kept() {
+            prefix[0] |= KEPT_BIT;
         }
+        Group { table, prefix }
+    }
+
+    /// Removes all records but those of kept tables. After a crash meanwhile the next opening goes on with it.
+    pub(crate) fn clear(&self) -> Result<(), SealedMapError> {
+        self.records.insert(CLEARING_KEY, [])?;
+        let (first, mut last) = ([0; 32], [0xff; 32]);
+        last[0] = !KEPT_BIT;
+        loop {
+            let mut batch = self.database.batch();
+            let mut count = 0;
+            for guard in self.records.range::<[u8; 32], _>(first..=last) {
+                let key = guard.key()?;
+                // The records with short keys are the map's own.
+                if key.len() == 32 {
+                    batch.remove(&self.records, key);
+                    count += 1;
+                }
+                if count == CLEAR_STEP {
+                    break;
+                }
+            }
+            if count == 0 {
+                break;
+            }
+            batch.commit()?;
+        }
+        Ok(self.records.remove(CLEARING_KEY)?)
     }
 
     /// The key of an item in a group.

@@ -120,7 +120,7 @@ pub(super) fn verification(outcome: VerifyOutcome) -> data::Verification {
 
 pub(super) fn event(event: EngineEvent) -> Event {
     match event {
-        EngineEvent::FolderChanged(folder) | EngineEvent::ViewClosed(folder) => {
+        EngineEvent::FolderChanged(folder) => {
             Event::FolderChanged {
                 folder: folder.to_string(),
             }

@@ -19,7 +19,6 @@ use crate::{
     error::EngineError,
     folder::{RunningFolder, Start},
     keys::{BlindRecord, JoiningRecord, OpenRecord, SafeRecord},
-    readable::Readable,
     status::{EngineEvent, FolderSummary, Role},
 };
 
@@ -54,6 +53,7 @@ impl Engine {
     /// Founds a folder; this device is its owner. The caller attaches a view.
     pub async fn create_folder(&self, name: &str) -> Result<FolderSummary, EngineError> {
         let name = self.check_name(name)?;
+        self.inner.keys.check_unlocked()?;
         let engine = self.clone();
         blocking(move || {
             let mut rng = rand::rng();
@@ -98,6 +98,9 @@ impl Engine {
             return Err(EngineError::AlreadyMember(id));
         }
         let role = Role::from(link.role);
+        if role != Role::Safe {
+            self.inner.keys.check_unlocked()?;
+        }
         let name = match name {
             Some(name) => self.check_name(name)?,
             None => self.free_name(&link.name, &id, role),
@@ -207,7 +210,6 @@ impl Engine {
         paused: bool,
     ) -> Result<(), EngineError> {
         let directory = self.inner.home.folder(&id);
-        Readable::remove_old(&directory, Some(&store))?;
         let join = if joining.is_some() { JoinState::Waiting } else { JoinState::Joined };
         let shared = Arc::new(Shared::new(id, directory, name, join, self.inner.events.clone()));
         let start = Start {

@@ -20,7 +20,7 @@ use crate::{
     access::ingest_keys,
     error::EngineError,
     readable::Readable,
-    status::{EngineEvent, Role},
+    status::Role,
 };
 
 /// Most operations of one commit.
@@ -232,17 +232,15 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes the tree anew from the store's commits; views must be attached again.
+    /// Makes the tree anew from the store's commits; until that is done views find the folder closed.
     pub(crate) fn rebuild_readable(&mut self) -> Result<(), EngineError> {
-        if self.readable.take().is_none() {
-            return Ok(());
-        }
+        let Some(readable) = self.readable.clone() else { return Ok(()) };
         info!(folder = %self.id, "making the index anew");
-        self.shared.close_view();
         self.shared.set_readable(None);
-        self.open_readable()?;
-        self.shared.event(EngineEvent::ViewClosed(self.id));
-        Ok(())
+        let rebuilt = readable.rebuild();
+        self.shared.set_readable(Some(readable));
+        self.shared.tree_changed();
+        rebuilt
     }
 
     /// Makes own commits of operations and pack tables, as many as needed, durably, and announces them. `records` goes into
