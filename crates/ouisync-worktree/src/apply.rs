@@ -9,37 +9,25 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use ouisync_engine::error::{EngineError, ErrorKind};
-use ouisync_model::{
-    id::NodeId,
-    name::Name,
-    operation::Value,
-    tree::entry::Entry,
-};
+use ouisync_engine::error::ErrorKind;
+use ouisync_model::{id::NodeId, name::Name, operation::Value, tree::entry::Entry};
 
 use crate::{
-    content::{Transfer, TransferError},
     directories::{STAGING, Slot},
     disk::{self, Root},
     error::StepError,
+    files::BATCH_FILES,
     fingerprint::Kind,
     ignored,
     place::Staged,
     problems::{Pass, advice},
-    record::{Record, Shown, Stored, outline},
+    record::{Record, Shown, Stored},
     runner::{Runner, fresh},
     scan::Scope,
 };
 
-/// Files from this size on come after all others, one at a time, in slices.
-const LARGE: u64 = 16 << 20;
-/// Bytes of a large file written before other work gets its turn.
-const SLICE: u64 = 64 << 20;
 /// Entries of listings that a pass keeps rather than read twice.
 const KEPT: usize = 20_000;
-/// Files and bytes staged before they are put in place.
-const BATCH_FILES: usize = 1000;
-const BATCH_BYTES: u64 = 32 << 20;
 
 /// What a pass knows beyond one directory.
 #[derive(Default)]
@@ -51,7 +39,7 @@ pub(crate) struct Plan {
     listings: HashMap<Slot, Vec<Entry>>,
     removals: Vec<(Slot, Name, Record)>,
     pub(crate) staged: Vec<Staged>,
-    staged_bytes: u64,
+    pub(crate) staged_bytes: u64,
 }
 
 impl Runner {
@@ -84,7 +72,9 @@ impl Runner {
         if !self.ready.is_empty() {
             let mut plan = Plan::default();
             for _ in 0..BATCH_FILES {
-                let Some((slot, name)) = self.ready.pop_front() else { break };
+                let Some((slot, name)) = self.ready.pop_front() else {
+                    break;
+                };
                 self.apply_single(root, &mut plan, slot, &name, false)?;
             }
             self.finish_plan(root, plan, &[])?;
@@ -95,8 +85,10 @@ impl Runner {
 
     fn apply_behind(&mut self, root: &Root) -> Result<(), StepError> {
         let behind = std::mem::take(&mut self.behind);
-        let mut slots: Vec<_> =
-            behind.keys().filter_map(|slot| Some((self.tree.path(*slot)?.len(), *slot))).collect();
+        let mut slots: Vec<_> = behind
+            .keys()
+            .filter_map(|slot| Some((self.tree.path(*slot)?.len(), *slot)))
+            .collect();
         slots.sort_unstable();
         let mut queue: VecDeque<_> = slots.iter().map(|(_, slot)| *slot).collect();
         let mut plan = self.plan(&queue)?;
@@ -106,7 +98,9 @@ impl Runner {
                 return Err(StepError::Stopping);
             }
             done.insert(slot);
-            self.waiting.values_mut().for_each(|places| places.retain(|(place, _)| *place != slot));
+            self.waiting
+                .values_mut()
+                .for_each(|places| places.retain(|(place, _)| *place != slot));
             self.apply_directory(root, &mut plan, slot)?;
             for (child, marks) in std::mem::take(&mut self.behind) {
                 if done.contains(&child) || !marks.is_empty() {
@@ -124,14 +118,21 @@ impl Runner {
         self.finish_plan(root, plan, &marks)
     }
 
-    fn finish_plan(&mut self, root: &Root, mut plan: Plan, marks: &[NodeId]) -> Result<(), StepError> {
+    pub(crate) fn finish_plan(
+        &mut self,
+        root: &Root,
+        mut plan: Plan,
+        marks: &[NodeId],
+    ) -> Result<(), StepError> {
         self.place_staged(root, &mut plan)?;
         for (slot, name, record) in std::mem::take(&mut plan.removals) {
             let here = self.stored(slot, &name)?.and_then(|stored| stored.base);
             if here.as_ref() != Some(&record) {
                 continue;
             }
-            if record.nodes().any(|node| plan.wanted.contains(&node)) && !self.is_elsewhere(&record, slot) {
+            if record.nodes().any(|node| plan.wanted.contains(&node))
+                && !self.is_elsewhere(&record, slot)
+            {
                 // Its new place could not be taken: it stays until it can.
                 self.blocked.insert(slot);
                 continue;
@@ -158,7 +159,9 @@ impl Runner {
 
     /// Whether the nodes of a record are recorded at another place too.
     fn is_elsewhere(&self, record: &Record, slot: Slot) -> bool {
-        record.nodes().any(|node| self.tree.of_leaf(node).is_some_and(|other| other != slot))
+        record
+            .nodes()
+            .any(|node| self.tree.of_leaf(node).is_some_and(|other| other != slot))
     }
 
     fn listing(&self, slot: Slot) -> Result<Vec<Entry>, StepError> {
@@ -182,16 +185,21 @@ impl Runner {
         for slot in slots {
             let listing = self.listing(*slot)?;
             let records = self.records(*slot)?;
-            let entries: BTreeMap<&Name, &Entry> = listing.iter().map(|entry| (&entry.name, entry)).collect();
+            let entries: BTreeMap<&Name, &Entry> =
+                listing.iter().map(|entry| (&entry.name, entry)).collect();
             for (name, stored) in &records {
                 if let Some(base) = &stored.base
-                    && !entries.get(name).is_some_and(|entry| base.shares_node(entry))
+                    && !entries
+                        .get(name)
+                        .is_some_and(|entry| base.shares_node(entry))
                 {
                     plan.leaving.insert((*slot, name.clone()));
                 }
             }
             for entry in &listing {
-                let base = records.get(&entry.name).and_then(|stored| stored.base.as_ref());
+                let base = records
+                    .get(&entry.name)
+                    .and_then(|stored| stored.base.as_ref());
                 if !base.is_some_and(|base| base.shares_node(entry)) {
                     self.want(&mut plan, entry, &mut new_directories);
                 }
@@ -222,18 +230,21 @@ impl Runner {
         }
     }
 
-    fn apply_directory(&mut self, root: &Root, plan: &mut Plan, slot: Slot) -> Result<(), StepError> {
-        let Some(path) = self.tree.path(slot) else { return Ok(()) };
+    fn apply_directory(
+        &mut self,
+        root: &Root,
+        plan: &mut Plan,
+        slot: Slot,
+    ) -> Result<(), StepError> {
+        let Some(path) = self.tree.path(slot) else {
+            return Ok(());
+        };
         let listing = match plan.listings.remove(&slot) {
             Some(listing) => listing,
             None => self.listing(slot)?,
         };
         self.problems.clear_directory(Pass::Apply, slot);
         let mut records = self.records(slot)?;
-        #[cfg(test)]
-        if std::env::var_os("OUISYNC_TRACE").is_some() {
-            eprintln!("apply {slot:?} {} nodes {:?}: {:?} over {:?}", disk::shown_path(&path), self.tree.get(slot).map(|d| d.nodes.clone()), listing.iter().map(|e| (e.name.clone(), e.node)).collect::<Vec<_>>(), records.iter().map(|(n, r)| (n.clone(), r.base.as_ref().map(|b| b.parts.clone()))).collect::<Vec<_>>());
-        }
         // An open directory may be replaced on disk meanwhile; then what is done in it is done in the old one, which is gone.
         let handle = match root.directory(&path) {
             Ok(handle) => handle,
@@ -268,30 +279,52 @@ impl Runner {
 
     fn unreachable_directory(&mut self, slot: Slot, path: &[Name], error: &io::Error) {
         self.blocked.insert(slot);
-        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        ) {
             // Deleted or replaced here: the scan records that first.
-            if let Some((parent, name)) =
-                self.tree.get(slot).and_then(|directory| Some((directory.parent?, directory.name.clone())))
+            if let Some((parent, name)) = self
+                .tree
+                .get(slot)
+                .and_then(|directory| Some((directory.parent?, directory.name.clone())))
             {
                 self.queue_later(parent, name, self.options.debounce);
             }
             return;
         }
-        let message = format!("Changes from others can't be written into this directory ({error}). {}", advice(error));
-        self.problems.set(Pass::Apply, slot, None, disk::shown_path(path), message);
+        let message = format!(
+            "Changes from others can't be written into this directory ({error}). {}",
+            advice(error)
+        );
+        self.problems
+            .set(Pass::Apply, slot, None, disk::shown_path(path), message);
     }
 
     /// Applies a place whose content came, or whose turn came.
-    fn apply_single(&mut self, root: &Root, plan: &mut Plan, slot: Slot, name: &Name, large: bool) -> Result<(), StepError> {
-        let (Some(path), Some(node)) = (self.tree.path(slot), self.tree_node(slot)) else { return Ok(()) };
-        let Some(entry) = self.view.entry(node, name)? else { return Ok(()) };
+    pub(crate) fn apply_single(
+        &mut self,
+        root: &Root,
+        plan: &mut Plan,
+        slot: Slot,
+        name: &Name,
+        large: bool,
+    ) -> Result<(), StepError> {
+        let (Some(path), Some(node)) = (self.tree.path(slot), self.tree_node(slot)) else {
+            return Ok(());
+        };
+        let Some(entry) = self.view.entry(node, name)? else {
+            return Ok(());
+        };
         let Ok(handle) = root.directory(&path) else {
             self.behind.entry(slot).or_default();
             return Ok(());
         };
         self.problems.clear(Pass::Apply, slot, Some(name));
         let stored = self.stored(slot, name)?;
-        if let Some((entry, replaced)) = self.apply_entry(root, plan, (slot, &handle), entry, stored)? {
+        if let Some((entry, replaced)) =
+            self.apply_entry(root, plan, (slot, &handle), entry, stored)?
+        {
             self.stage(root, plan, slot, entry, replaced, large)?;
         }
         Ok(())
@@ -312,9 +345,12 @@ impl Runner {
             return Ok(None);
         }
         let base = stored.and_then(|stored| stored.base);
-        let Some(record) = base else { return self.place_new(root, plan, (slot, handle), entry) };
+        let Some(record) = base else {
+            return self.place_new(root, plan, (slot, handle), entry);
+        };
         let directory = record.group().is_some();
-        let elsewhere = !record.shares_node(&entry) && record.nodes().any(|node| plan.wanted.contains(&node));
+        let elsewhere =
+            !record.shares_node(&entry) && record.nodes().any(|node| plan.wanted.contains(&node));
         if directory == entry.is_directory() && !elsewhere {
             if directory {
                 self.follow_directory(slot, &entry, record)?;
@@ -339,19 +375,37 @@ impl Runner {
     }
 
     /// The directory on disk shows `entry` (now).
-    fn follow_directory(&mut self, slot: Slot, entry: &Entry, mut record: Record) -> Result<(), StepError> {
+    fn follow_directory(
+        &mut self,
+        slot: Slot,
+        entry: &Entry,
+        mut record: Record,
+    ) -> Result<(), StepError> {
         let nodes_changed = record.nodes().ne(entry.nodes()) || record.is_husk();
-        let Some(group) = record.group() else { return Ok(()) };
+        let Some(group) = record.group() else {
+            return Ok(());
+        };
         let changed = record.follow(entry) || record.is_husk();
         record.shown = Shown::Directory { group, husk: false };
         if let Some(child) = self.tree.child(slot, &entry.name)
-            && (nodes_changed || self.tree.get(child).is_some_and(|directory| directory.nodes.is_empty()))
+            && (nodes_changed
+                || self
+                    .tree
+                    .get(child)
+                    .is_some_and(|directory| directory.nodes.is_empty()))
         {
             self.tree.set_nodes(child, record.nodes().collect());
             self.behind.entry(child).or_default();
         }
         if changed {
-            self.put(slot, &entry.name, Some(Stored { base: Some(record), intent: None }))?;
+            self.put(
+                slot,
+                &entry.name,
+                Some(Stored {
+                    base: Some(record),
+                    intent: None,
+                }),
+            )?;
         }
         Ok(())
     }
@@ -386,7 +440,9 @@ impl Runner {
                 }
                 Err(error) => {
                     let message = format!(
-                        "Its time or right to execute can't be set ({error}); the content is in step. {}", advice(&error));
+                        "Its time or right to execute can't be set ({error}); the content is in step. {}",
+                        advice(&error)
+                    );
                     self.apply_problem(slot, &name, message);
                     // Taken as set, so that the difference is not mistaken for this device's wish.
                     record.metadata = entry.metadata;
@@ -394,13 +450,26 @@ impl Runner {
             }
         }
         if changed || described {
-            self.put(slot, &name, Some(Stored { base: Some(record), intent: None }))?;
+            self.put(
+                slot,
+                &name,
+                Some(Stored {
+                    base: Some(record),
+                    intent: None,
+                }),
+            )?;
         }
         Ok(None)
     }
 
     /// Whether the disk still has what is recorded; if not, the scan comes first.
-    fn unchanged(&mut self, slot: Slot, handle: &OwnedFd, name: &Name, record: &Record) -> Result<bool, StepError> {
+    fn unchanged(
+        &mut self,
+        slot: Slot,
+        handle: &OwnedFd,
+        name: &Name,
+        record: &Record,
+    ) -> Result<bool, StepError> {
         match disk::is_unchanged(handle, name.as_bytes(), &record.fingerprint) {
             Ok(true) => Ok(true),
             Ok(false) => {
@@ -408,7 +477,10 @@ impl Runner {
                 Ok(false)
             }
             Err(error) => {
-                let message = format!("The folder's version can't be put here ({error}). {}", advice(&error));
+                let message = format!(
+                    "The folder's version can't be put here ({error}). {}",
+                    advice(&error)
+                );
                 self.apply_problem(slot, name, message);
                 self.blocked.insert(slot);
                 Ok(false)
@@ -425,10 +497,18 @@ impl Runner {
     ) -> Result<Option<(Entry, Option<Record>)>, StepError> {
         if let Some((from, old_name, record)) = self.source(plan, &entry)? {
             let name = entry.name.clone();
-            if !self.move_recorded(root, (from, &old_name), (slot, handle), &name, record.clone())? {
+            if !self.move_recorded(
+                root,
+                (from, &old_name),
+                (slot, handle),
+                &name,
+                record.clone(),
+            )? {
                 return Ok(None);
             }
-            let Some(record) = self.stored(slot, &name)?.and_then(|stored| stored.base) else { return Ok(None) };
+            let Some(record) = self.stored(slot, &name)?.and_then(|stored| stored.base) else {
+                return Ok(None);
+            };
             if entry.is_directory() {
                 self.follow_directory(slot, &entry, record)?;
                 return Ok(None);
@@ -445,14 +525,26 @@ impl Runner {
     }
 
     /// Where the thing is recorded that the entry shows at a new place.
-    fn source(&self, plan: &Plan, entry: &Entry) -> Result<Option<(Slot, Name, Record)>, StepError> {
+    fn source(
+        &self,
+        plan: &Plan,
+        entry: &Entry,
+    ) -> Result<Option<(Slot, Name, Record)>, StepError> {
         for node in entry.nodes() {
             if entry.is_directory() {
-                let Some(child) = self.tree.of_node(node) else { continue };
-                let Some(directory) = self.tree.get(child) else { continue };
-                let Some(parent) = directory.parent else { continue };
+                let Some(child) = self.tree.of_node(node) else {
+                    continue;
+                };
+                let Some(directory) = self.tree.get(child) else {
+                    continue;
+                };
+                let Some(parent) = directory.parent else {
+                    continue;
+                };
                 if (parent == STAGING || plan.leaving.contains(&(parent, directory.name.clone())))
-                    && let Some(record) = self.stored(parent, &directory.name)?.and_then(|stored| stored.base)
+                    && let Some(record) = self
+                        .stored(parent, &directory.name)?
+                        .and_then(|stored| stored.base)
                 {
                     return Ok(Some((parent, directory.name.clone(), record)));
                 }
@@ -471,7 +563,11 @@ impl Runner {
         Ok(None)
     }
 
-    fn make_directory(&mut self, (slot, handle): (Slot, &OwnedFd), entry: &Entry) -> Result<(), StepError> {
+    fn make_directory(
+        &mut self,
+        (slot, handle): (Slot, &OwnedFd),
+        entry: &Entry,
+    ) -> Result<(), StepError> {
         let name = &entry.name;
         let made = match disk::make_directory(handle, name.as_bytes(), 0o777) {
             Ok(()) => true,
@@ -482,13 +578,30 @@ impl Runner {
             }
         };
         let found = disk::stat(handle, name.as_bytes());
-        let Some(stat) = found.ok().flatten().filter(|stat| stat.fingerprint.kind == Kind::Directory) else {
+        let Some(stat) = found
+            .ok()
+            .flatten()
+            .filter(|stat| stat.fingerprint.kind == Kind::Directory)
+        else {
             return self.in_the_way(slot, handle, name);
         };
         let group = fresh()?;
-        let record = Record::of(entry, Shown::Directory { group, husk: false }, stat.fingerprint);
-        let child = self.tree.add(Some(slot), name.clone(), group, entry.nodes().collect());
-        self.put(slot, name, Some(Stored { base: Some(record), intent: None }))?;
+        let record = Record::of(
+            entry,
+            Shown::Directory { group, husk: false },
+            stat.fingerprint,
+        );
+        let child = self
+            .tree
+            .add(Some(slot), name.clone(), group, entry.nodes().collect());
+        self.put(
+            slot,
+            name,
+            Some(Stored {
+                base: Some(record),
+                intent: None,
+            }),
+        )?;
         self.behind.entry(child).or_default();
         self.watch_directory(child);
         if !made {
@@ -497,17 +610,32 @@ impl Runner {
         Ok(())
     }
 
-    fn make_symlink(&mut self, (slot, handle): (Slot, &OwnedFd), entry: &Entry, target: &[u8]) -> Result<(), StepError> {
+    fn make_symlink(
+        &mut self,
+        (slot, handle): (Slot, &OwnedFd),
+        entry: &Entry,
+        target: &[u8],
+    ) -> Result<(), StepError> {
         let name = &entry.name;
         match rustix::fs::symlinkat(target, handle, name.as_bytes()).map_err(io::Error::from) {
             Ok(()) => {
                 if let Ok(Some(stat)) = disk::stat(handle, name.as_bytes()) {
-                    let record = Record::of(entry, Shown::Symlink(target.to_vec()), stat.fingerprint);
-                    self.put(slot, name, Some(Stored { base: Some(record), intent: None }))?;
+                    let record =
+                        Record::of(entry, Shown::Symlink(target.to_vec()), stat.fingerprint);
+                    self.put(
+                        slot,
+                        name,
+                        Some(Stored {
+                            base: Some(record),
+                            intent: None,
+                        }),
+                    )?;
                 }
                 Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.in_the_way(slot, handle, name),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.in_the_way(slot, handle, name)
+            }
             Err(error) => {
                 self.cannot_place(slot, name, &error);
                 Ok(())
@@ -515,150 +643,21 @@ impl Runner {
         }
     }
 
-    /// Brings a file's content into the staging directory, now or when it is here or its turn comes.
-    fn stage(
-        &mut self,
-        root: &Root,
-        plan: &mut Plan,
-        slot: Slot,
-        entry: Entry,
-        replaced: Option<Record>,
-        large: bool,
-    ) -> Result<(), StepError> {
-        let name = entry.name.clone();
-        if let Value::File(content) = &entry.value {
-            if let Some(pack) = self.view.missing_packs(content)?.first() {
-                self.waiting.entry(*pack).or_default().push((slot, name));
-                return Ok(());
-            }
-            if content.size >= LARGE && !large {
-                self.large.insert((content.size, slot, name));
-                return Ok(());
-            }
-        }
-        match self.begin_transfer(root, slot, entry, replaced) {
-            Ok(mut transfer) if large => {
-                transfer.advance(0).ok();
-                self.transfer = Some(transfer);
-            }
-            Ok(mut transfer) => match transfer.advance(u64::MAX).and_then(|_| transfer.finish()) {
-                Ok(staged) => {
-                    plan.staged_bytes += staged.record.fingerprint.size;
-                    plan.staged.push(staged);
-                    if plan.staged.len() >= BATCH_FILES || plan.staged_bytes >= BATCH_BYTES {
-                        plan.staged_bytes = 0;
-                        self.place_staged(root, plan)?;
-                    }
-                }
-                Err(error) => {
-                    self.remove_temporary(root, transfer.temporary());
-                    self.cannot_transfer(slot, &name, error)?;
-                }
-            },
-            Err(error) => self.cannot_transfer(slot, &name, error)?,
-        }
-        Ok(())
-    }
-
-    /// Goes on with large files: one slice.
-    fn apply_large(&mut self, root: &Root) -> Result<(), StepError> {
-        if self.transfer.is_none()
-            && let Some((_, slot, name)) = self.large.pop_first()
-        {
-            let mut plan = Plan::default();
-            self.apply_single(root, &mut plan, slot, &name, true)?;
-            self.finish_plan(root, plan, &[])?;
-        }
-        let Some(mut transfer) = self.transfer.take() else { return Ok(()) };
-        match transfer.advance(SLICE) {
-            Ok(false) => self.transfer = Some(transfer),
-            Ok(true) => {
-                let (slot, name) = transfer.place();
-                let node = self.tree_node(slot);
-                let entry = node.map(|node| self.view.entry(node, &name)).transpose()?.flatten();
-                let base = self.stored(slot, &name)?.and_then(|stored| stored.base);
-                if entry.is_none_or(|entry| !transfer.still_fits(&entry)) || base.as_ref() != transfer.replaced() {
-                    // The tree or the disk went on meanwhile.
-                    self.remove_temporary(root, transfer.temporary());
-                    self.behind.entry(slot).or_default();
-                    return Ok(());
-                }
-                match transfer.finish() {
-                    Ok(staged) => {
-                        let mut plan = Plan::default();
-                        plan.staged.push(staged);
-                        self.place_staged(root, &mut plan)?;
-                        self.flush(&[])?;
-                    }
-                    Err(error) => {
-                        self.remove_temporary(root, transfer.temporary());
-                        self.cannot_transfer(slot, &name, error)?;
-                    }
-                }
-            }
-            Err(error) => {
-                let (slot, name) = transfer.place();
-                self.remove_temporary(root, transfer.temporary());
-                self.cannot_transfer(slot, &name, error)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives up a large file that is being written; it is begun again later.
-    pub(crate) fn discard_transfer(&mut self) {
-        if let Some(transfer) = self.transfer.take() {
-            let (slot, _) = transfer.place();
-            if let Ok(root) = Root::open(&self.path) {
-                self.remove_temporary(&root, transfer.temporary());
-            }
-            self.behind.entry(slot).or_default();
-        }
-    }
-
-    pub(crate) fn remove_temporary(&self, root: &Root, name: &[u8]) {
-        if let Ok(staging) = self.staging(root) {
-            // What stays is removed at the next attaching.
-            let _ = disk::unlink(&staging, name);
-        }
-    }
-
-    fn cannot_transfer(&mut self, slot: Slot, name: &Name, error: TransferError) -> Result<(), StepError> {
-        match error {
-            TransferError::Engine(error @ (EngineError::Stopping | EngineError::Locked | EngineError::Removed)) => {
-                return Err(error.into());
-            }
-            TransferError::Engine(error) => {
-                self.blocked.insert(slot);
-                let message = format!("The folder's version can't be read ({error}); what is here stays. {}", error.hint());
-                self.apply_problem(slot, name, message);
-            }
-            TransferError::Disk(error) => self.cannot_place(slot, name, &error),
-            TransferError::Changed => {
-                self.blocked.insert(slot);
-                self.queue_later(slot, name.clone(), self.options.debounce);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn cannot_place(&mut self, slot: Slot, name: &Name, error: &io::Error) {
-        self.blocked.insert(slot);
-        let message = format!("The folder's version can't be written here ({error}); what is here stays. {}", advice(error));
-        self.apply_problem(slot, name, message);
-    }
-
     /// Something that is not recorded is at a place that the tree needs.
-    #[track_caller]
-    pub(crate) fn in_the_way(&mut self, slot: Slot, handle: impl AsFd, name: &Name) -> Result<(), StepError> {
-        #[cfg(test)]
-        if std::env::var_os("OUISYNC_TRACE").is_some() {
-            let found = disk::stat(&handle, name.as_bytes());
-            eprintln!("in the way: {slot:?} {name} from {} found {found:?} path {:?} behind {:?} tree {:?}", std::panic::Location::caller(), self.tree.path(slot), self.behind, self.tree.child(slot, name));
-        }
+    pub(crate) fn in_the_way(
+        &mut self,
+        slot: Slot,
+        handle: impl AsFd,
+        name: &Name,
+    ) -> Result<(), StepError> {
         self.blocked.insert(slot);
-        let found = disk::stat(handle, name.as_bytes()).ok().flatten().map(|stat| stat.fingerprint.kind);
-        let ignored = self.rules.is_ignored(&self.tree, slot, name, found == Some(Kind::Directory));
+        let found = disk::stat(handle, name.as_bytes())
+            .ok()
+            .flatten()
+            .map(|stat| stat.fingerprint.kind);
+        let ignored = self
+            .rules
+            .is_ignored(&self.tree, slot, name, found == Some(Kind::Directory));
         if found == Some(Kind::Special) || (found.is_some() && (ignored || !self.view.writable())) {
             let message = "Something that is not synced is here, so the folder's version can't be put here. Move it elsewhere.";
             self.apply_problem(slot, name, message.to_owned());
@@ -671,33 +670,13 @@ impl Runner {
     pub(crate) fn apply_problem(&mut self, slot: Slot, name: &Name, message: String) {
         let mut path = self.tree.path(slot).unwrap_or_default();
         path.push(name.clone());
-        self.problems.set(Pass::Apply, slot, Some(name), disk::shown_path(&path), message);
-    }
-
-    fn begin_transfer(
-        &mut self,
-        root: &Root,
-        slot: Slot,
-        entry: Entry,
-        replaced: Option<Record>,
-    ) -> Result<Transfer, TransferError> {
-        let staging = self.staging(root).map_err(TransferError::Disk)?;
-        let temporary = self.temporary_name("new");
-        let old = match &replaced {
-            Some(record) => self.old_version(root, slot, &entry.name, record),
-            None => None,
-        };
-        Transfer::begin(&self.view, &staging, temporary, slot, entry, replaced, old)
-    }
-
-    fn old_version(&self, root: &Root, slot: Slot, name: &Name, record: &Record) -> Option<std::fs::File> {
-        if record.content()?.size < LARGE / 16 {
-            return None;
-        }
-        let handle = root.directory(&self.tree.path(slot)?).ok()?;
-        let file = disk::open_file(&handle, name.as_bytes()).ok()?;
-        let stat = disk::stat_handle(&file).ok()?;
-        (stat.fingerprint == record.fingerprint).then_some(file)
+        self.problems.set(
+            Pass::Apply,
+            slot,
+            Some(name),
+            disk::shown_path(&path),
+            message,
+        );
     }
 }
 
@@ -721,17 +700,11 @@ fn describe(
         return Ok(None);
     }
     if entry.metadata.executable != before.metadata().executable {
-        disk::set_mode(&file, disk::with_executable(before.mode, entry.metadata.executable))?;
+        disk::set_mode(
+            &file,
+            disk::with_executable(before.mode, entry.metadata.executable),
+        )?;
     }
     disk::set_modified(&file, &entry.metadata)?;
     Ok(Some(disk::stat_handle(&file)?.fingerprint))
-}
-
-/// The record of a file that was brought into the staging directory.
-pub(crate) fn record_of(entry: &Entry, fingerprint: crate::fingerprint::Fingerprint) -> Option<Record> {
-    match &entry.value {
-        Value::File(content) => Some(Record::of(entry, Shown::File(outline(content)), fingerprint)),
-        Value::Symlink(target) => Some(Record::of(entry, Shown::Symlink(target.clone()), fingerprint)),
-        _ => None,
-    }
 }

@@ -18,7 +18,7 @@ use ouisync_model::{
     tree::entry::Entry,
 };
 
-use crate::{apply::record_of, directories::Slot, disk, place::Staged, record::Record};
+use crate::{directories::Slot, disk, files::record_of, place::Staged, record::Record};
 
 /// Zeros are looked for in pieces of this length.
 const BLOCK: usize = 4096;
@@ -43,7 +43,13 @@ pub(crate) struct Transfer {
 
 /// Where the bytes come from and go.
 enum Output {
-    File { file: File, stream: Box<dyn ContentStream>, at: u64, size: u64, old: Option<Old> },
+    File {
+        file: File,
+        stream: Box<dyn ContentStream>,
+        at: u64,
+        size: u64,
+        old: Option<Old>,
+    },
     Symlink(crate::fingerprint::Fingerprint),
 }
 
@@ -75,7 +81,13 @@ impl Transfer {
                 };
                 let file = disk::create_file(staging, &temporary, entry.metadata.executable)
                     .map_err(TransferError::Disk)?;
-                Output::File { file, stream, at: 0, size: content.size, old }
+                Output::File {
+                    file,
+                    stream,
+                    at: 0,
+                    size: content.size,
+                    old,
+                }
             }
             Value::Symlink(target) => {
                 let link = || {
@@ -86,7 +98,13 @@ impl Transfer {
             }
             Value::Deleted | Value::Directory => return Err(TransferError::Changed),
         };
-        Ok(Self { slot, entry, replaced, temporary, output })
+        Ok(Self {
+            slot,
+            entry,
+            replaced,
+            temporary,
+            output,
+        })
     }
 
     pub(crate) fn place(&self) -> (Slot, Name) {
@@ -108,14 +126,24 @@ impl Transfer {
 
     /// Writes about `budget` bytes more; tells whether all is written.
     pub(crate) fn advance(&mut self, budget: u64) -> Result<bool, TransferError> {
-        let Output::File { file, stream, at, size, old } = &mut self.output else { return Ok(true) };
+        let Output::File {
+            file,
+            stream,
+            at,
+            size,
+            old,
+        } = &mut self.output
+        else {
+            return Ok(true);
+        };
         let end = at.saturating_add(budget);
         while *at < end {
             if let Some(old) = old
                 && let Some(chunk) = old.next.pop_front()
                 && let Some(offset) = old.offsets.get(&chunk.chunk)
             {
-                copy_range(&old.file, *offset, file, *at, chunk.length.into()).map_err(TransferError::Disk)?;
+                copy_range(&old.file, *offset, file, *at, chunk.length.into())
+                    .map_err(TransferError::Disk)?;
                 stream.skip_chunk().map_err(TransferError::Engine)?;
                 *at += u64::from(chunk.length);
                 continue;
@@ -146,8 +174,15 @@ impl Transfer {
                     }
                 }
                 let describe = || {
-                    if let Some(replaced) = self.replaced.as_ref().filter(|replaced| replaced.content().is_some()) {
-                        let mode = disk::with_executable(replaced.fingerprint.mode, self.entry.metadata.executable);
+                    if let Some(replaced) = self
+                        .replaced
+                        .as_ref()
+                        .filter(|replaced| replaced.content().is_some())
+                    {
+                        let mode = disk::with_executable(
+                            replaced.fingerprint.mode,
+                            self.entry.metadata.executable,
+                        );
                         disk::set_mode(file, mode)?;
                     }
                     disk::set_modified(file, &self.entry.metadata)?;
@@ -183,7 +218,13 @@ impl Old {
             offsets.insert(chunk.chunk, at);
             at += u64::from(chunk.length);
         }
-        next.iter().any(|chunk| offsets.contains_key(&chunk.chunk)).then(|| Self { file, offsets, next: next.into() })
+        next.iter()
+            .any(|chunk| offsets.contains_key(&chunk.chunk))
+            .then(|| Self {
+                file,
+                offsets,
+                next: next.into(),
+            })
     }
 }
 
@@ -241,7 +282,12 @@ mod tests {
     #[test]
     fn zeros_become_holes() {
         let directory = tempfile::tempdir().unwrap();
-        let file = File::options().read(true).write(true).create_new(true).open(directory.path().join("f")).unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(directory.path().join("f"))
+            .unwrap();
         let mut bytes = vec![0; 1 << 20];
         bytes[5] = 1;
         bytes[700_000] = 2;

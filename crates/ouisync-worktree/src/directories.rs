@@ -8,7 +8,7 @@ use ouisync_model::{id::NodeId, name::Name};
 
 use crate::{
     fingerprint::Identity,
-    record::{Group, ROOT_GROUP, STAGING_GROUP, Record},
+    record::{Group, ROOT_GROUP, Record, STAGING_GROUP},
 };
 
 /// A directory on disk; never used again for another.
@@ -62,17 +62,38 @@ impl Directories {
         this
     }
 
-    pub(crate) fn add(&mut self, parent: Option<Slot>, name: Name, group: Group, nodes: Vec<NodeId>) -> Slot {
+    pub(crate) fn add(
+        &mut self,
+        parent: Option<Slot>,
+        name: Name,
+        group: Group,
+        nodes: Vec<NodeId>,
+    ) -> Slot {
         let slot = Slot(self.next);
         self.next += 1;
         for node in &nodes {
             self.by_node.insert(*node, slot);
         }
         if let Some(parent) = parent {
-            debug_assert!(self.child(parent, &name).is_none(), "one directory under one name");
-            self.children.entry(parent).or_default().insert((name.clone(), slot));
+            debug_assert!(
+                self.child(parent, &name).is_none(),
+                "one directory under one name"
+            );
+            self.children
+                .entry(parent)
+                .or_default()
+                .insert((name.clone(), slot));
         }
-        self.slots.insert(slot, Directory { parent, name, group, nodes, watched: false });
+        self.slots.insert(
+            slot,
+            Directory {
+                parent,
+                name,
+                group,
+                nodes,
+                watched: false,
+            },
+        );
         slot
     }
 
@@ -94,7 +115,11 @@ impl Directories {
     pub(crate) fn child(&self, slot: Slot, name: &Name) -> Option<Slot> {
         let children = self.children.get(&slot)?;
         let from = (name.clone(), Slot(0));
-        children.range(from..).next().filter(|(found, _)| found == name).map(|(_, slot)| *slot)
+        children
+            .range(from..)
+            .next()
+            .filter(|(found, _)| found == name)
+            .map(|(_, slot)| *slot)
     }
 
     pub(crate) fn of_node(&self, node: NodeId) -> Option<Slot> {
@@ -124,8 +149,14 @@ impl Directories {
                 children.remove(&old);
             }
             if let Some(parent) = parent {
-                debug_assert!(self.child(parent, &name).is_none(), "one directory under one name");
-                self.children.entry(parent).or_default().insert((name, slot));
+                debug_assert!(
+                    self.child(parent, &name).is_none(),
+                    "one directory under one name"
+                );
+                self.children
+                    .entry(parent)
+                    .or_default()
+                    .insert((name, slot));
             }
         }
     }
@@ -176,7 +207,13 @@ impl Directories {
         let mut found = vec![slot];
         let mut next = 0;
         while let Some(at) = found.get(next).copied() {
-            found.extend(self.children.get(&at).into_iter().flatten().map(|(_, child)| *child));
+            found.extend(
+                self.children
+                    .get(&at)
+                    .into_iter()
+                    .flatten()
+                    .map(|(_, child)| *child),
+            );
             next += 1;
         }
         found
@@ -231,7 +268,12 @@ impl Directories {
     /// The directories in which something of this inode number is recorded.
     pub(crate) fn with_inode(&self, identity: &Identity) -> Vec<Slot> {
         let more = self.more_inodes.get(&identity.inode).into_iter().flatten();
-        self.inodes.get(&identity.inode).into_iter().chain(more).copied().collect()
+        self.inodes
+            .get(&identity.inode)
+            .into_iter()
+            .chain(more)
+            .copied()
+            .collect()
     }
 
     /// The directory that holds a leaf's record.

@@ -21,8 +21,10 @@ use rustix::{
 
 use crate::fingerprint::{Fingerprint, Kind, Mount, Stat};
 
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// The open root, for the time of one pass: a handle that is kept would stop the user from unmounting.
 pub(crate) struct Root {
@@ -106,7 +108,12 @@ pub(crate) fn stat(directory: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>
 
 /// What the handle is open on.
 pub(crate) fn stat_handle(handle: impl AsFd) -> io::Result<Stat> {
-    Ok(Stat::from(&fs::statx(handle, "", AtFlags::EMPTY_PATH, stat_flags())?))
+    Ok(Stat::from(&fs::statx(
+        handle,
+        "",
+        AtFlags::EMPTY_PATH,
+        stat_flags(),
+    )?))
 }
 
 /// The names in a directory, in no order.
@@ -123,7 +130,8 @@ pub(crate) fn names(directory: impl AsFd) -> io::Result<Vec<Name>> {
 
 /// Opens a regular file for reading.
 pub(crate) fn open_file(directory: impl AsFd, name: &[u8]) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     Ok(fs::openat(directory, name, flags, Mode::empty())?.into())
 }
 
@@ -184,14 +192,19 @@ pub(crate) fn make_directory(directory: impl AsFd, name: &[u8], mode: u32) -> io
 }
 
 /// The time of last modification of what the handle is open on.
-pub(crate) fn set_modified(handle: impl AsFd, metadata: &ouisync_model::operation::Metadata) -> io::Result<()> {
+pub(crate) fn set_modified(
+    handle: impl AsFd,
+    metadata: &ouisync_model::operation::Metadata,
+) -> io::Result<()> {
     Ok(fs::futimens(handle, &times(metadata))?)
 }
 
-
 fn times(metadata: &ouisync_model::operation::Metadata) -> fs::Timestamps {
     fs::Timestamps {
-        last_access: fs::Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
+        last_access: fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_OMIT,
+        },
         last_modification: fs::Timespec {
             tv_sec: metadata.modified.seconds,
             tv_nsec: i64::from(metadata.modified.nanoseconds.min(999_999_999)),
@@ -201,7 +214,11 @@ fn times(metadata: &ouisync_model::operation::Metadata) -> fs::Timestamps {
 
 /// The permission bits with the right to execute given to (or taken from) whoever may read.
 pub(crate) fn with_executable(mode: u32, executable: bool) -> u32 {
-    if executable { mode | ((mode & 0o444) >> 2) | 0o100 } else { mode & !0o111 }
+    if executable {
+        mode | ((mode & 0o444) >> 2) | 0o100
+    } else {
+        mode & !0o111
+    }
 }
 
 pub(crate) fn set_mode(handle: impl AsFd, mode: u32) -> io::Result<()> {
@@ -225,7 +242,10 @@ pub(crate) fn is_unchanged(
 
 /// A path for people.
 pub(crate) fn shown_path(names: &[Name]) -> String {
-    let parts: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name.as_bytes())).collect();
+    let parts: Vec<_> = names
+        .iter()
+        .map(|name| String::from_utf8_lossy(name.as_bytes()))
+        .collect();
     parts.join("/")
 }
 
@@ -239,8 +259,16 @@ pub(crate) fn system_path(root: &Path, names: &[Name]) -> std::path::PathBuf {
 /// `name` with ` (label)` or ` (label N)` before its extension, short enough.
 pub(crate) fn labelled(name: &Name, label: &str, number: u32) -> Name {
     let (stem, extension) = name.split_extension();
-    let label = if number == 0 { format!(" ({label})") } else { format!(" ({label} {number})") };
-    let extension = if extension.len() > 32 { &extension[..0] } else { extension };
+    let label = if number == 0 {
+        format!(" ({label})")
+    } else {
+        format!(" ({label} {number})")
+    };
+    let extension = if extension.len() > 32 {
+        &extension[..0]
+    } else {
+        extension
+    };
     let room = Name::MAX_LENGTH.saturating_sub(label.len() + extension.len());
     let mut end = stem.len().min(room);
     // Not in the middle of a character, if it is text.

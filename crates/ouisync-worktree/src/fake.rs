@@ -78,7 +78,10 @@ impl Fake {
             bytes_read: 0,
             failing: false,
         };
-        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
     }
 
     pub(crate) fn view(self: &Arc<Self>) -> FolderView {
@@ -109,7 +112,10 @@ impl Fake {
             let bytes = state.withheld.remove(chunk).unwrap();
             state.chunks.insert(*chunk, bytes);
         }
-        let packs = some.iter().map(|chunk| PackId::from_bytes(*chunk.as_bytes())).collect();
+        let packs = some
+            .iter()
+            .map(|chunk| PackId::from_bytes(*chunk.as_bytes()))
+            .collect();
         state.send(ViewEvent::PacksArrived(packs));
         some.len()
     }
@@ -140,7 +146,13 @@ impl Fake {
             .status
             .problems
             .iter()
-            .map(|problem| format!("{}: {}", problem.path.clone().unwrap_or_default(), problem.message))
+            .map(|problem| {
+                format!(
+                    "{}: {}",
+                    problem.path.clone().unwrap_or_default(),
+                    problem.message
+                )
+            })
             .collect()
     }
 
@@ -154,7 +166,11 @@ impl Fake {
         for (id, bytes) in chunks {
             if !state.chunks.contains_key(&id) {
                 let withholding = state.withholding;
-                let to = if withholding { &mut state.withheld } else { &mut state.chunks };
+                let to = if withholding {
+                    &mut state.withheld
+                } else {
+                    &mut state.chunks
+                };
                 to.insert(id, bytes);
             }
         }
@@ -214,7 +230,10 @@ impl Fake {
 
     pub(crate) fn entry_at(&self, name: &str) -> Option<Entry> {
         let name = Name::new(name).unwrap();
-        self.state().listing(NodeId::ROOT).into_iter().find(|entry| entry.name == name)
+        self.state()
+            .listing(NodeId::ROOT)
+            .into_iter()
+            .find(|entry| entry.name == name)
     }
 }
 
@@ -227,7 +246,11 @@ impl State {
 
     fn listing(&self, node: NodeId) -> Vec<Entry> {
         let label = |member: &MemberId| format!("device {}", member.as_bytes()[0]);
-        self.tree.view(&label).listing(node).unwrap().unwrap_or_default()
+        self.tree
+            .view(&label)
+            .listing(node)
+            .unwrap()
+            .unwrap_or_default()
     }
 
     fn merge(&mut self, context: CommitContext, operations: Vec<Operation>) {
@@ -262,7 +285,11 @@ impl State {
             FileData::Chunks(chunks) => chunks
                 .iter()
                 .flat_map(|chunk| {
-                    self.chunks.get(&chunk.chunk).or(self.withheld.get(&chunk.chunk)).expect("a known chunk").to_vec()
+                    self.chunks
+                        .get(&chunk.chunk)
+                        .or(self.withheld.get(&chunk.chunk))
+                        .expect("a known chunk")
+                        .to_vec()
                 })
                 .collect(),
             FileData::Indirect(_) => unreachable!(),
@@ -290,7 +317,10 @@ fn chunk_id(bytes: &[u8]) -> ChunkId {
 }
 
 impl FolderAccess for Fake {
-    fn attach(&self, control: Arc<dyn ViewControl>) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError> {
+    fn attach(
+        &self,
+        control: Arc<dyn ViewControl>,
+    ) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut state = self.state();
         state.control = Some(control);
@@ -305,7 +335,12 @@ impl FolderAccess for Fake {
 
     fn dirty(&self, limit: usize) -> Result<Vec<NodeId>, EngineError> {
         let mut state = self.state();
-        let marks: Vec<_> = state.marks.iter().take(limit).map(|(node, mark)| (*node, *mark)).collect();
+        let marks: Vec<_> = state
+            .marks
+            .iter()
+            .take(limit)
+            .map(|(node, mark)| (*node, *mark))
+            .collect();
         state.read_marks.extend(marks.iter().copied());
         Ok(marks.into_iter().map(|(node, _)| node).collect())
     }
@@ -326,12 +361,24 @@ impl FolderAccess for Fake {
 
     fn records(&self, group: [u8; 16]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EngineError> {
         let state = self.state();
-        let from = ViewKey { group, item: Vec::new() };
-        let found = state.records.range(from..).take_while(|(key, _)| key.group == group);
-        Ok(found.map(|(key, value)| (key.item.clone(), value.clone())).collect())
+        let from = ViewKey {
+            group,
+            item: Vec::new(),
+        };
+        let found = state
+            .records
+            .range(from..)
+            .take_while(|(key, _)| key.group == group);
+        Ok(found
+            .map(|(key, value)| (key.item.clone(), value.clone()))
+            .collect())
     }
 
-    fn update(&self, records: Vec<(ViewKey, Option<Vec<u8>>)>, clean: &[NodeId]) -> Result<(), EngineError> {
+    fn update(
+        &self,
+        records: Vec<(ViewKey, Option<Vec<u8>>)>,
+        clean: &[NodeId],
+    ) -> Result<(), EngineError> {
         let mut state = self.state();
         state.write(records);
         for node in clean {
@@ -349,11 +396,17 @@ impl FolderAccess for Fake {
         _: Option<&FileContent>,
     ) -> Result<FileContent, EngineError> {
         let mut bytes = Vec::new();
-        let fail = |error: std::io::Error| EngineError::Store { message: error.to_string(), kind: ErrorKind::Internal };
+        let fail = |error: std::io::Error| EngineError::Store {
+            message: error.to_string(),
+            kind: ErrorKind::Internal,
+        };
         source.read_to_end(&mut bytes).map_err(fail)?;
         let mut state = self.state();
         if state.failing {
-            return Err(EngineError::Store { message: "no space".to_owned(), kind: ErrorKind::Unavailable });
+            return Err(EngineError::Store {
+                message: "no space".to_owned(),
+                kind: ErrorKind::Unavailable,
+            });
         }
         state.ingested += 1;
         let size = bytes.len() as u64;
@@ -365,11 +418,18 @@ impl FolderAccess for Fake {
             let chunks = bytes.chunks(CHUNK).map(|chunk| {
                 let id = chunk_id(chunk);
                 state.chunks.insert(id, Bytes::copy_from_slice(chunk));
-                ChunkRef { chunk: id, length: chunk.len() as u32 }
+                ChunkRef {
+                    chunk: id,
+                    length: chunk.len() as u32,
+                }
             });
             FileData::Chunks(chunks.collect())
         };
-        Ok(FileContent { size, level: 0, data })
+        Ok(FileContent {
+            size,
+            level: 0,
+            data,
+        })
     }
 
     fn commit(
@@ -386,7 +446,12 @@ impl FolderAccess for Fake {
         state.commits += 1;
         state.lamport += 1;
         let mut id = [state.member.as_bytes()[0]; 32];
-        id[..8].copy_from_slice(chunk_id(&state.commits.to_le_bytes()).as_bytes().first_chunk::<8>().unwrap());
+        id[..8].copy_from_slice(
+            chunk_id(&state.commits.to_le_bytes())
+                .as_bytes()
+                .first_chunk::<8>()
+                .unwrap(),
+        );
         id[8..16].copy_from_slice(&state.commits.to_le_bytes());
         let commit = CommitId::from_bytes(id);
         let context = CommitContext {
@@ -424,15 +489,34 @@ impl FolderAccess for Fake {
         state.bytes_read += content.size;
         let chunks = match &content.data {
             FileData::Inline(id, bytes) => {
-                vec![(ChunkRef { chunk: *id, length: bytes.len() as u32 }, Bytes::copy_from_slice(bytes))]
+                vec![(
+                    ChunkRef {
+                        chunk: *id,
+                        length: bytes.len() as u32,
+                    },
+                    Bytes::copy_from_slice(bytes),
+                )]
             }
             FileData::Chunks(chunks) => chunks
                 .iter()
-                .map(|chunk| (*chunk, state.chunks.get(&chunk.chunk).expect("content is here").clone()))
+                .map(|chunk| {
+                    (
+                        *chunk,
+                        state
+                            .chunks
+                            .get(&chunk.chunk)
+                            .expect("content is here")
+                            .clone(),
+                    )
+                })
                 .collect(),
             FileData::Indirect(_) => unreachable!(),
         };
-        Ok(Box::new(Stream { chunks, next: 0, at: 0 }))
+        Ok(Box::new(Stream {
+            chunks,
+            next: 0,
+            at: 0,
+        }))
     }
 
     fn set_status(&self, status: ViewStatus) {
@@ -449,7 +533,9 @@ struct Stream {
 
 impl ContentStream for Stream {
     fn next_chunk(&mut self) -> Result<Option<(u64, Bytes)>, EngineError> {
-        let Some((chunk, bytes)) = self.chunks.get(self.next) else { return Ok(None) };
+        let Some((chunk, bytes)) = self.chunks.get(self.next) else {
+            return Ok(None);
+        };
         let at = self.at;
         self.next += 1;
         self.at += u64::from(chunk.length);

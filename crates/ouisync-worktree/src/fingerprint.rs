@@ -56,13 +56,19 @@ pub(crate) struct Mount {
 impl Fingerprint {
     /// Equal but for the time of the last change of the inode, which a rename moves.
     pub(crate) fn same_but_renamed(&self, other: &Self) -> bool {
-        Self { changed: other.changed, ..*self } == *other
+        Self {
+            changed: other.changed,
+            ..*self
+        } == *other
     }
 
     pub(crate) fn metadata(&self) -> Metadata {
         Metadata {
             executable: self.kind == Kind::File && self.mode & 0o100 != 0,
-            modified: Timestamp { seconds: self.modified.0, nanoseconds: self.modified.1 },
+            modified: Timestamp {
+                seconds: self.modified.0,
+                nanoseconds: self.modified.1,
+            },
         }
     }
 }
@@ -78,14 +84,20 @@ impl From<&Statx> for Stat {
         let born = statx.stx_mask & rustix::fs::StatxFlags::BTIME.bits() != 0;
         Self {
             fingerprint: Fingerprint {
-                identity: Identity { inode: statx.stx_ino, born: born.then(|| time(&statx.stx_btime)) },
+                identity: Identity {
+                    inode: statx.stx_ino,
+                    born: born.then(|| time(&statx.stx_btime)),
+                },
                 kind,
                 size: statx.stx_size,
                 modified: time(&statx.stx_mtime),
                 changed: time(&statx.stx_ctime),
                 mode: u32::from(statx.stx_mode) & 0o7777,
             },
-            mount: Mount { device: (statx.stx_dev_major, statx.stx_dev_minor), id: statx.stx_mnt_id },
+            mount: Mount {
+                device: (statx.stx_dev_major, statx.stx_dev_minor),
+                id: statx.stx_mnt_id,
+            },
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Which names are not synced: rules of `.ouisyncignore` files, and this program's own names.
 
-use std::{collections::HashMap, ffi::OsStr, io::Read, os::fd::AsFd, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    collections::HashMap, ffi::OsStr, io::Read, os::fd::AsFd, os::unix::ffi::OsStrExt,
+    path::PathBuf,
+};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use ouisync_model::name::Name;
@@ -37,11 +40,17 @@ impl Rules {
         let Some(found) = found.filter(|found| found.kind == crate::fingerprint::Kind::File) else {
             return Ok(self.by_directory.remove(&slot).is_some());
         };
-        if self.by_directory.get(&slot).is_some_and(|(known, _)| *known == found) {
+        if self
+            .by_directory
+            .get(&slot)
+            .is_some_and(|(known, _)| *known == found)
+        {
             return Ok(false);
         }
         let mut text = Vec::new();
-        disk::open_file(directory, RULES)?.take(LIMIT).read_to_end(&mut text)?;
+        disk::open_file(directory, RULES)?
+            .take(LIMIT)
+            .read_to_end(&mut text)?;
         let mut builder = GitignoreBuilder::new(".");
         for line in String::from_utf8_lossy(&text).lines() {
             // A line that is no pattern says nothing, as in git.
@@ -57,7 +66,13 @@ impl Rules {
     }
 
     /// Whether `name` in a directory is ignored; the nearest rule decides. What is inside an ignored directory is never asked for.
-    pub(crate) fn is_ignored(&self, tree: &Directories, slot: Slot, name: &Name, is_directory: bool) -> bool {
+    pub(crate) fn is_ignored(
+        &self,
+        tree: &Directories,
+        slot: Slot,
+        name: &Name,
+        is_directory: bool,
+    ) -> bool {
         if is_own(name) {
             return true;
         }
@@ -76,8 +91,12 @@ impl Rules {
             if at == ROOT {
                 return false;
             }
-            let Some(directory) = tree.get(at) else { return false };
-            let Some(parent) = directory.parent else { return false };
+            let Some(directory) = tree.get(at) else {
+                return false;
+            };
+            let Some(parent) = directory.parent else {
+                return false;
+            };
             path = PathBuf::from(OsStr::from_bytes(directory.name.as_bytes())).join(path);
             at = parent;
         }

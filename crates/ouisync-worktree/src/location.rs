@@ -19,7 +19,10 @@ pub fn check(path: &Path, taken: &[PathBuf]) -> Result<PathBuf, WorktreeError> {
     for other in taken {
         let other = resolve(other)?;
         if resolved.starts_with(&other) || other.starts_with(&resolved) {
-            return Err(WorktreeError::Overlap { path: resolved, other });
+            return Err(WorktreeError::Overlap {
+                path: resolved,
+                other,
+            });
         }
     }
     Ok(resolved)
@@ -27,7 +30,10 @@ pub fn check(path: &Path, taken: &[PathBuf]) -> Result<PathBuf, WorktreeError> {
 
 /// The path with the links of its existing part resolved.
 fn resolve(path: &Path) -> Result<PathBuf, WorktreeError> {
-    let fail = |source| WorktreeError::Directory { path: path.to_owned(), source };
+    let fail = |source| WorktreeError::Directory {
+        path: path.to_owned(),
+        source,
+    };
     let absolute = std::path::absolute(path).map_err(fail)?;
     let mut rest = Vec::new();
     let mut existing = absolute.as_path();
@@ -66,8 +72,14 @@ mod tests {
         assert!(check(&base.path().join("home2"), &taken).is_ok());
         for bad in ["home", "home/inside", "link/inside/deep", "."] {
             let result = check(&base.path().join(bad), &taken);
-            assert!(matches!(result, Err(WorktreeError::Overlap { .. })), "{bad}");
+            assert!(
+                matches!(result, Err(WorktreeError::Overlap { .. })),
+                "{bad}"
+            );
         }
-        assert!(matches!(check(&base.path().join("file"), &taken), Err(WorktreeError::NotADirectory(_))));
+        assert!(matches!(
+            check(&base.path().join("file"), &taken),
+            Err(WorktreeError::NotADirectory(_))
+        ));
     }
 }

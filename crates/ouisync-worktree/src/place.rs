@@ -56,7 +56,12 @@ impl Runner {
         #[cfg(test)]
         if let Some(left) = &self.options.steps_left {
             use std::sync::atomic::Ordering;
-            if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err() {
+            if left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                })
+                .is_err()
+            {
                 return Err(StepError::Stopping);
             }
         }
@@ -71,13 +76,19 @@ impl Runner {
         }
         for one in &staged {
             let mut stored = self.stored(one.slot, &one.name)?.unwrap_or_default();
-            stored.intent = Some(Intent { staged: one.temporary.clone(), record: one.record.clone() });
+            stored.intent = Some(Intent {
+                staged: one.temporary.clone(),
+                record: one.record.clone(),
+            });
             self.put(one.slot, &one.name, Some(stored))?;
         }
         self.checkpoint()?;
         self.flush(&[])?;
         self.checkpoint()?;
-        let staging = self.staging(root).map_err(|source| StepError::Disk { step: "opening the staging directory", source })?;
+        let staging = self.staging(root).map_err(|source| StepError::Disk {
+            step: "opening the staging directory",
+            source,
+        })?;
         let mut handle: Option<(Slot, OwnedFd)> = None;
         for one in staged {
             if handle.as_ref().is_none_or(|(slot, _)| *slot != one.slot) {
@@ -92,7 +103,12 @@ impl Runner {
             let mut stored = self.stored(one.slot, &one.name)?.unwrap_or_default();
             stored.intent = None;
             match placed {
-                Ok(Outcome::Done(fingerprint)) => stored.base = Some(Record { fingerprint, ..one.record }),
+                Ok(Outcome::Done(fingerprint)) => {
+                    stored.base = Some(Record {
+                        fingerprint,
+                        ..one.record
+                    })
+                }
                 Ok(Outcome::InTheWay) => {
                     let _ = disk::unlink(&staging, &one.temporary);
                     if let Some((_, directory)) = &handle {
@@ -109,7 +125,10 @@ impl Runner {
         }
         self.checkpoint()?;
         // One sync for the whole batch; only then are the files recorded as ours.
-        rustix::fs::syncfs(&staging).map_err(|error| StepError::Disk { step: "making files durable", source: error.into() })?;
+        rustix::fs::syncfs(&staging).map_err(|error| StepError::Disk {
+            step: "making files durable",
+            source: error.into(),
+        })?;
         self.checkpoint()?;
         self.flush(&[])
     }
@@ -124,11 +143,15 @@ impl Runner {
         let name = one.name.as_bytes();
         let new = &one.record.fingerprint;
         let Some(replaced) = &one.replaced else {
-            return Ok(match disk::move_new(staging, &one.temporary, directory, name) {
-                Ok(()) => Ok(Outcome::Done(after(directory, name, new))),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Outcome::InTheWay),
-                Err(error) => Err(error),
-            });
+            return Ok(
+                match disk::move_new(staging, &one.temporary, directory, name) {
+                    Ok(()) => Ok(Outcome::Done(after(directory, name, new))),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        Ok(Outcome::InTheWay)
+                    }
+                    Err(error) => Err(error),
+                },
+            );
         };
         match disk::is_unchanged(directory, name, &replaced.fingerprint) {
             Ok(true) => {}
@@ -144,7 +167,9 @@ impl Runner {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 return Ok(self.replace_in_two_steps(staging, directory, one, replaced));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(Outcome::InTheWay)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Ok(Outcome::InTheWay));
+            }
             Err(error) => return Ok(Err(error)),
         }
         self.checkpoint()?;
@@ -190,7 +215,11 @@ impl Runner {
         match disk::move_new(staging, &one.temporary, directory, name) {
             Ok(()) => {
                 disk::unlink(staging, &old)?;
-                Ok(Outcome::Done(after(directory, name, &one.record.fingerprint)))
+                Ok(Outcome::Done(after(
+                    directory,
+                    name,
+                    &one.record.fingerprint,
+                )))
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // What was there is recorded and safe in the folder's history.
@@ -223,10 +252,18 @@ impl Runner {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(StepError::Disk { step: "keeping a local version", source }),
+                Err(source) => {
+                    return Err(StepError::Disk {
+                        step: "keeping a local version",
+                        source,
+                    });
+                }
             }
         }
-        Err(StepError::Disk { step: "keeping a local version", source: io::ErrorKind::AlreadyExists.into() })
+        Err(StepError::Disk {
+            step: "keeping a local version",
+            source: io::ErrorKind::AlreadyExists.into(),
+        })
     }
 
     /// Moves what is recorded at one place to another; the record goes along. `false`: it could not be done (now).
@@ -246,13 +283,17 @@ impl Runner {
             self.blocked.insert(to);
             return Ok(false);
         }
-        let Some(old_path) = self.tree.path(from) else { return Ok(false) };
+        let Some(old_path) = self.tree.path(from) else {
+            return Ok(false);
+        };
         let opened = root.directory(&old_path);
         let Ok(old_handle) = opened else {
             self.blocked.extend([from, to]);
             return Ok(false);
         };
-        if !disk::is_unchanged(&old_handle, old_name.as_bytes(), &record.fingerprint).unwrap_or(false) {
+        if !disk::is_unchanged(&old_handle, old_name.as_bytes(), &record.fingerprint)
+            .unwrap_or(false)
+        {
             self.in_the_way(from, &old_handle, old_name)?;
             self.blocked.insert(to);
             return Ok(false);
@@ -284,7 +325,14 @@ impl Runner {
                 self.scan_soon(child, Scope::All { deep: true });
             }
         }
-        self.put(to, name, Some(Stored { base: Some(record), intent: None }))?;
+        self.put(
+            to,
+            name,
+            Some(Stored {
+                base: Some(record),
+                intent: None,
+            }),
+        )?;
         Ok(true)
     }
 
@@ -296,9 +344,13 @@ impl Runner {
         name: &Name,
         record: Record,
     ) -> Result<bool, StepError> {
-        let Ok(staging) = self.staging(root) else { return Ok(false) };
+        let Ok(staging) = self.staging(root) else {
+            return Ok(false);
+        };
         let aside = self.temporary_name("old");
-        let Ok(aside) = Name::new(aside) else { return Ok(false) };
+        let Ok(aside) = Name::new(aside) else {
+            return Ok(false);
+        };
         let moved = self.move_recorded(root, (slot, name), (STAGING, &staging), &aside, record)?;
         // Recorded before anything else comes to the place: what is in the staging directory unrecorded goes back there.
         self.flush(&[])?;
@@ -314,7 +366,9 @@ impl Runner {
         name: &Name,
         record: &Record,
     ) -> Result<(), StepError> {
-        let Some(path) = self.tree.path(slot) else { return Ok(()) };
+        let Some(path) = self.tree.path(slot) else {
+            return Ok(());
+        };
         let Ok(handle) = root.directory(&path) else {
             self.blocked.insert(slot);
             return Ok(());
@@ -379,7 +433,9 @@ impl Runner {
         name: &Name,
         record: &Record,
     ) -> Result<(), StepError> {
-        let Some(child) = self.tree.child(slot, name) else { return self.put(slot, name, None) };
+        let Some(child) = self.tree.child(slot, name) else {
+            return self.put(slot, name, None);
+        };
         for (inside, stored) in self.records(child)? {
             let Some(base) = stored.base else { continue };
             if base.nodes().any(|node| plan.wanted.contains(&node)) {
@@ -388,7 +444,8 @@ impl Runner {
             }
             self.remove_recorded(root, plan, child, &inside, &base)?;
         }
-        let unchanged = disk::is_unchanged(handle, name.as_bytes(), &record.fingerprint).unwrap_or(false);
+        let unchanged =
+            disk::is_unchanged(handle, name.as_bytes(), &record.fingerprint).unwrap_or(false);
         let removed = match unchanged {
             true => disk::remove_directory(handle, name.as_bytes()),
             false => Err(io::ErrorKind::NotFound.into()),
@@ -410,7 +467,14 @@ impl Runner {
                 husk.parts.clear();
                 self.tree.set_nodes(child, Vec::new());
                 self.scan_soon(child, Scope::All { deep: false });
-                self.put(slot, name, Some(Stored { base: Some(husk), intent: None }))
+                self.put(
+                    slot,
+                    name,
+                    Some(Stored {
+                        base: Some(husk),
+                        intent: None,
+                    }),
+                )
             }
             Ok(()) | Err(_) => {
                 self.forget_directory(child);
@@ -426,7 +490,10 @@ fn after(directory: impl AsFd, name: &[u8], before: &Fingerprint) -> Fingerprint
     match disk::stat(directory, name) {
         Ok(Some(stat)) if stat.fingerprint.same_but_renamed(before) => stat.fingerprint,
         // A directory's time and size move with what is in it.
-        Ok(Some(stat)) if stat.fingerprint.identity == before.identity && stat.fingerprint.kind == crate::fingerprint::Kind::Directory => {
+        Ok(Some(stat))
+            if stat.fingerprint.identity == before.identity
+                && stat.fingerprint.kind == crate::fingerprint::Kind::Directory =>
+        {
             stat.fingerprint
         }
         _ => *before,

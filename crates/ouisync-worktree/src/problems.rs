@@ -26,10 +26,18 @@ pub(crate) struct Problems {
 }
 
 impl Problems {
-    pub(crate) fn set(&mut self, pass: Pass, slot: Slot, name: Option<&Name>, path: String, message: String) {
+    pub(crate) fn set(
+        &mut self,
+        pass: Pass,
+        slot: Slot,
+        name: Option<&Name>,
+        path: String,
+        message: String,
+    ) {
         tracing::warn!(path, message, "a path needs attention");
         let path = Some(path).filter(|path| !path.is_empty());
-        self.by_place.insert((pass, slot, name.cloned()), Problem { path, message });
+        self.by_place
+            .insert((pass, slot, name.cloned()), Problem { path, message });
     }
 
     /// The place is in order.
@@ -42,7 +50,8 @@ impl Problems {
     /// The whole directory is looked at anew.
     pub(crate) fn clear_directory(&mut self, pass: Pass, slot: Slot) {
         if !self.by_place.is_empty() {
-            self.by_place.retain(|(other, place, _), _| *other != pass || *place != slot);
+            self.by_place
+                .retain(|(other, place, _), _| *other != pass || *place != slot);
         }
     }
 
@@ -62,14 +71,21 @@ impl Problems {
 
     /// Directories with a problem of a pass.
     pub(crate) fn directories(&self, pass: Pass) -> Vec<Slot> {
-        let mut slots: Vec<_> =
-            self.by_place.keys().filter(|key| key.0 == pass).map(|key| key.1).collect();
+        let mut slots: Vec<_> = self
+            .by_place
+            .keys()
+            .filter(|key| key.0 == pass)
+            .map(|key| key.1)
+            .collect();
         slots.dedup();
         slots
     }
 
     pub(crate) fn has_any(&self, pass: Pass, slot: Slot) -> bool {
-        self.by_place.range((pass, slot, None)..).next().is_some_and(|(key, _)| (key.0, key.1) == (pass, slot))
+        self.by_place
+            .range((pass, slot, None)..)
+            .next()
+            .is_some_and(|(key, _)| (key.0, key.1) == (pass, slot))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -77,11 +93,19 @@ impl Problems {
     }
 
     pub(crate) fn list(&self) -> Vec<Problem> {
-        let general = self.general.values().map(|message| Problem { path: None, message: message.clone() });
-        let mut all: Vec<_> = general.chain(self.by_place.values().take(SHOWN).cloned()).collect();
+        let general = self.general.values().map(|message| Problem {
+            path: None,
+            message: message.clone(),
+        });
+        let mut all: Vec<_> = general
+            .chain(self.by_place.values().take(SHOWN).cloned())
+            .collect();
         if self.by_place.len() > SHOWN {
             let message = format!("{} more paths need attention.", self.by_place.len() - SHOWN);
-            all.push(Problem { path: None, message });
+            all.push(Problem {
+                path: None,
+                message,
+            });
         }
         all
     }
@@ -90,7 +114,9 @@ impl Problems {
 /// What to do about an error of the file system.
 pub(crate) fn advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => "Free some space on the disk; it is tried again by itself.",
+        Some(Errno::NOSPC | Errno::DQUOT) => {
+            "Free some space on the disk; it is tried again by itself."
+        }
         Some(Errno::ACCESS | Errno::PERM) => {
             "Give the user who runs the daemon the right to it; it is tried again by itself."
         }

@@ -95,7 +95,12 @@ pub(crate) struct Part {
 impl Part {
     /// Of a node that this device just made or wrote.
     pub(crate) fn own(node: NodeId) -> Self {
-        Self { node, shown: Vec::new(), deleted: Vec::new(), shared: false }
+        Self {
+            node,
+            shown: Vec::new(),
+            deleted: Vec::new(),
+            shared: false,
+        }
     }
 }
 
@@ -121,7 +126,8 @@ impl Record {
     }
 
     pub(crate) fn shares_node(&self, entry: &Entry) -> bool {
-        self.nodes().any(|node| entry.nodes().any(|other| other == node))
+        self.nodes()
+            .any(|node| entry.nodes().any(|other| other == node))
     }
 
     pub(crate) fn group(&self) -> Option<Group> {
@@ -211,7 +217,10 @@ fn parts(entry: &Entry) -> Vec<Part> {
 
 /// The content without bytes that travel in commits.
 pub(crate) fn outline(content: &FileContent) -> FileContent {
-    FileContent { data: outline_data(content), ..content.clone() }
+    FileContent {
+        data: outline_data(content),
+        ..content.clone()
+    }
 }
 
 fn outline_data(content: &FileContent) -> FileData {
@@ -219,7 +228,10 @@ fn outline_data(content: &FileContent) -> FileData {
         FileData::Inline(chunk, bytes) => {
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             let length = u32::try_from(content.size).unwrap_or(length);
-            FileData::Chunks(vec![ChunkRef { chunk: *chunk, length }])
+            FileData::Chunks(vec![ChunkRef {
+                chunk: *chunk,
+                length,
+            }])
         }
         data => data.clone(),
     }
@@ -236,7 +248,10 @@ pub(crate) fn same_content(one: &FileContent, other: &FileContent) -> bool {
 }
 
 pub(crate) fn key(group: Group, name: &[u8]) -> ViewKey {
-    ViewKey { group, item: name.to_vec() }
+    ViewKey {
+        group,
+        item: name.to_vec(),
+    }
 }
 
 pub(crate) fn meta_key() -> ViewKey {

@@ -25,7 +25,7 @@ struct Passing {
 /// What becomes of a place with an intent.
 pub(crate) enum Settled {
     /// Compare the disk with this.
-    Base(Option<Record>),
+    Base(Option<Box<Record>>),
     /// Look again later.
     Later,
 }
@@ -33,9 +33,15 @@ pub(crate) enum Settled {
 impl Runner {
     /// Empties the staging directory but for what is recorded there. What is not known to be in the folder is kept.
     pub(crate) fn clear_staging(&mut self) -> Result<(), StepError> {
-        let Ok(root) = Root::open(&self.path) else { return Ok(()) };
-        let Ok(staging) = self.staging(&root) else { return Ok(()) };
-        let Ok(names) = disk::names(&staging) else { return Ok(()) };
+        let Ok(root) = Root::open(&self.path) else {
+            return Ok(());
+        };
+        let Ok(staging) = self.staging(&root) else {
+            return Ok(());
+        };
+        let Ok(names) = disk::names(&staging) else {
+            return Ok(());
+        };
         if names.is_empty() {
             return Ok(());
         }
@@ -51,7 +57,9 @@ impl Runner {
             if self.stored(STAGING, &name)?.is_some() {
                 continue;
             }
-            let Ok(Some(stat)) = disk::stat(&staging, name.as_bytes()) else { continue };
+            let Ok(Some(stat)) = disk::stat(&staging, name.as_bytes()) else {
+                continue;
+            };
             let passing = intents.get(name.as_bytes());
             if self.put_back_recorded(&root, &staging, &name, &stat)? {
                 continue;
@@ -64,7 +72,10 @@ impl Runner {
                 Some(passing) => (passing.slot, passing.name.clone()),
                 None => (ROOT, Name::new(*b"file").map_err(|_| StepError::Record)?),
             };
-            let opened = self.tree.path(slot).and_then(|path| root.directory(&path).ok());
+            let opened = self
+                .tree
+                .path(slot)
+                .and_then(|path| root.directory(&path).ok());
             let (slot, directory) = match opened {
                 Some(directory) => (slot, directory),
                 None => match root.directory(&[]) {
@@ -78,7 +89,13 @@ impl Runner {
     }
 
     /// Something recorded was on its way out of its place: back to it, as else its absence would look like a person's deletion.
-    fn put_back_recorded(&mut self, root: &Root, staging: &OwnedFd, name: &Name, stat: &Stat) -> Result<bool, StepError> {
+    fn put_back_recorded(
+        &mut self,
+        root: &Root,
+        staging: &OwnedFd,
+        name: &Name,
+        stat: &Stat,
+    ) -> Result<bool, StepError> {
         let found = &stat.fingerprint;
         for slot in self.tree.with_inode(&found.identity) {
             for (place, stored) in self.records(slot)? {
@@ -87,18 +104,24 @@ impl Runner {
                 let same = base.fingerprint.identity == found.identity
                     && (directory || base.fingerprint.same_but_renamed(found));
                 let opened = self.tree.path(slot).map(|path| root.directory(&path));
-                let (true, Some(Ok(handle))) = (same, opened) else { continue };
+                let (true, Some(Ok(handle))) = (same, opened) else {
+                    continue;
+                };
                 match disk::move_new(staging, name.as_bytes(), &handle, place.as_bytes()) {
                     Ok(()) => {
                         let mut stored = stored.clone();
-                        if let (Some(base), Ok(Some(now))) = (&mut stored.base, disk::stat(&handle, place.as_bytes())) {
+                        if let (Some(base), Ok(Some(now))) =
+                            (&mut stored.base, disk::stat(&handle, place.as_bytes()))
+                        {
                             base.fingerprint = now.fingerprint;
                         }
                         self.put(slot, &place, Some(stored))?;
                         return Ok(true);
                     }
                     // Something is there again; what is recorded needs no second copy.
-                    Err(_) if !directory && disk::unlink(staging, name.as_bytes()).is_ok() => return Ok(true),
+                    Err(_) if !directory && disk::unlink(staging, name.as_bytes()).is_ok() => {
+                        return Ok(true);
+                    }
                     Err(_) => {}
                 }
             }
@@ -115,13 +138,21 @@ impl Runner {
         intent: Intent,
         stat: &mut Option<Stat>,
     ) -> Result<Settled, StepError> {
-        let ours = stat.filter(|stat| stat.fingerprint.identity == intent.record.fingerprint.identity);
+        let ours =
+            stat.filter(|stat| stat.fingerprint.identity == intent.record.fingerprint.identity);
         let Some(ours) = ours else {
             // It was never put there, or a person replaced it.
-            let stored = Stored { base: base.clone(), intent: None };
-            self.put(slot, name, Some(stored).filter(|stored| stored.base.is_some()))?;
+            let stored = Stored {
+                base: base.clone(),
+                intent: None,
+            };
+            self.put(
+                slot,
+                name,
+                Some(stored).filter(|stored| stored.base.is_some()),
+            )?;
             self.behind.entry(slot).or_default();
-            return Ok(Settled::Base(base));
+            return Ok(Settled::Base(base.map(Box::new)));
         };
         let previous = intent.record.content().cloned();
         match self.read(handle, slot, name, previous.as_ref())? {
@@ -130,8 +161,15 @@ impl Runner {
                 if record.fingerprint.same_but_renamed(&read.fingerprint) {
                     record.fingerprint = read.fingerprint;
                 }
-                self.put(slot, name, Some(Stored { base: Some(record.clone()), intent: None }))?;
-                Ok(Settled::Base(Some(record)))
+                self.put(
+                    slot,
+                    name,
+                    Some(Stored {
+                        base: Some(record.clone()),
+                        intent: None,
+                    }),
+                )?;
+                Ok(Settled::Base(Some(Box::new(record))))
             }
             Reading::Value(..) => {
                 tracing::warn!(%name, size = ours.fingerprint.size, "a file that was being written at a crash is set aside");
@@ -159,10 +197,18 @@ impl Runner {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(StepError::Disk { step: "setting a torn file aside", source }),
+                Err(source) => {
+                    return Err(StepError::Disk {
+                        step: "setting a torn file aside",
+                        source,
+                    });
+                }
             }
         }
-        Err(StepError::Disk { step: "setting a torn file aside", source: io::ErrorKind::AlreadyExists.into() })
+        Err(StepError::Disk {
+            step: "setting a torn file aside",
+            source: io::ErrorKind::AlreadyExists.into(),
+        })
     }
 }
 

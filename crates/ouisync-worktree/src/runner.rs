@@ -1,7 +1,7 @@
 //! The thread that owns a directory's state: waits for events, scans, applies, tells the engine how far it is.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io,
     path::PathBuf,
     sync::Arc,
@@ -22,6 +22,7 @@ use crate::{
     disk::{self, Root},
     error::{StepError, WorktreeError},
     ignored::{OWN_PREFIX, Rules},
+    presence::{Held, ROOT_POLL},
     problems::{Pass, Problems},
     record::{self, Meta, Stored},
     scan::Scope,
@@ -33,21 +34,8 @@ use crate::{
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// Pause before another try at what was blocked by something that changes by itself.
 const UNBLOCK: Duration = Duration::from_millis(100);
-/// Pause between looks for a root that is away.
-const ROOT_POLL: Duration = Duration::from_secs(2);
 /// Longest time that deletions wait for the changes around them to end.
 const DELETION_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why nothing is scanned or applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Held {
-    /// The root is not there.
-    Missing(String),
-    /// Another directory is in its place.
-    Replaced,
-    /// Everything in it is gone.
-    Emptied,
-}
 
 /// All state of an attached directory.
 pub(crate) struct Runner {
@@ -71,14 +59,14 @@ pub(crate) struct Runner {
 
     /// What to look at on disk.
     pub(crate) to_scan: BTreeMap<Slot, Scope>,
-    full_scan: bool,
+    pub(crate) full_scan: bool,
     first_notice: Option<Instant>,
     last_notice: Option<Instant>,
     next_full_scan: Instant,
     /// Places to look at again at a time.
     pub(crate) scan_later: HashMap<(Slot, Name), Instant>,
     /// How often places were looked at in vain.
-    tries: HashMap<(Slot, Name), u32>,
+    pub(crate) tries: HashMap<(Slot, Name), u32>,
     deletions_since: Option<Instant>,
     pub(crate) deletion_confirmed: bool,
     watch_limited: bool,
@@ -94,8 +82,8 @@ pub(crate) struct Runner {
     pub(crate) next_staged: u64,
     paused: bool,
     closed: bool,
-    held: Option<Held>,
-    retry_at: Instant,
+    pub(crate) held: Option<Held>,
+    pub(crate) retry_at: Instant,
     unblock_at: Option<Instant>,
     not_before: Option<Instant>,
     scanned_up_to: u64,
@@ -111,14 +99,20 @@ impl Runner {
         notices: UnboundedReceiver<Notice>,
         events: UnboundedReceiver<ViewEvent>,
     ) -> Result<Self, WorktreeError> {
-        let fail = |source| WorktreeError::Directory { path: path.clone(), source };
+        let fail = |source| WorktreeError::Directory {
+            path: path.clone(),
+            source,
+        };
         let known = view.record(&record::meta_key())?;
         let meta = match known.and_then(|bytes| record::decode::<Meta>(&bytes).ok()) {
             Some(meta) => meta,
             None => {
                 std::fs::create_dir_all(&path).map_err(fail)?;
                 let root = Root::open(&path).map_err(fail)?;
-                let meta = Meta { root: root.stat.fingerprint.identity, staging: staging_name() };
+                let meta = Meta {
+                    root: root.stat.fingerprint.identity,
+                    staging: staging_name(),
+                };
                 let bytes = record::encode(&meta).map_err(|error| fail(io::Error::other(error)))?;
                 view.update(vec![(record::meta_key(), Some(bytes))], &[])?;
                 meta
@@ -126,7 +120,9 @@ impl Runner {
         };
         let mut watch_problem = None;
         let watch = match options.watch {
-            true => Watch::new(control.notices()).inspect_err(|error| watch_problem = Some(error.to_string())).ok(),
+            true => Watch::new(control.notices())
+                .inspect_err(|error| watch_problem = Some(error.to_string()))
+                .ok(),
             false => None,
         };
         let now = Instant::now();
@@ -185,7 +181,10 @@ impl Runner {
 
     /// Runs until stopped or closed.
     pub(crate) fn run(mut self) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        let runtime = match tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 tracing::error!(%error, "the directory's thread can't wait for events");
@@ -216,7 +215,9 @@ impl Runner {
 
     /// A pass failed as a whole: nothing of it was recorded; begin again from the records after a pause.
     fn recover_from(&mut self, error: &StepError) {
-        let message = format!("Changes can't be recorded or applied now: {error}. Files stay as they are; it is tried again.");
+        let message = format!(
+            "Changes can't be recorded or applied now: {error}. Files stay as they are; it is tried again."
+        );
         self.problems.set_general("step", Some(message));
         self.not_before = Some(Instant::now() + BACK_OFF);
         self.discard_transfer();
@@ -236,7 +237,11 @@ impl Runner {
             return Some(self.retry_at.max(now));
         }
         let busy = self.full_scan
-            || (!self.paused && (!self.behind.is_empty() || !self.ready.is_empty() || !self.large.is_empty() || self.transfer.is_some()));
+            || (!self.paused
+                && (!self.behind.is_empty()
+                    || !self.ready.is_empty()
+                    || !self.large.is_empty()
+                    || self.transfer.is_some()));
         if busy {
             return None;
         }
@@ -305,7 +310,8 @@ impl Runner {
             }
             ViewEvent::PacksArrived(packs) => {
                 for pack in packs {
-                    self.ready.extend(self.waiting.remove(&pack).into_iter().flatten());
+                    self.ready
+                        .extend(self.waiting.remove(&pack).into_iter().flatten());
                 }
             }
             ViewEvent::Paused(paused) => self.paused = paused,
@@ -351,10 +357,18 @@ impl Runner {
     /// Something happened at a path below the root.
     fn touched(&mut self, path: PathBuf, subtree: bool) {
         use std::os::unix::ffi::OsStrExt;
-        let Ok(relative) = path.strip_prefix(&self.path) else { return };
-        let mut names = relative.iter().filter_map(|part| Name::new(part.as_bytes()).ok()).peekable();
+        let Ok(relative) = path.strip_prefix(&self.path) else {
+            return;
+        };
+        let mut names = relative
+            .iter()
+            .filter_map(|part| Name::new(part.as_bytes()).ok())
+            .peekable();
         let mut slot = ROOT;
-        if names.peek().is_none_or(|name| name.as_bytes().starts_with(OWN_PREFIX)) {
+        if names
+            .peek()
+            .is_none_or(|name| name.as_bytes().starts_with(OWN_PREFIX))
+        {
             if names.peek().is_none() {
                 self.queue_scan(ROOT, Scope::All { deep: false });
                 self.noticed();
@@ -402,18 +416,24 @@ impl Runner {
             let directory = root.directory(&self.tree.path(slot)?).ok()?;
             let found = disk::stat(&directory, name.as_bytes()).ok()?;
             let stored = self.stored(slot, name).ok()?;
-            Some(match (found, stored.as_ref().and_then(|stored| stored.base.as_ref())) {
-                (None, None) => true,
-                (Some(found), Some(record)) if record.group().is_some() => {
-                    found.fingerprint.identity == record.fingerprint.identity
-                }
-                (Some(found), Some(record)) => found.fingerprint == record.fingerprint,
-                (Some(found), None) => {
-                    let directory = found.fingerprint.kind == crate::fingerprint::Kind::Directory;
-                    self.rules.is_ignored(&self.tree, slot, name, directory)
-                }
-                _ => false,
-            })
+            Some(
+                match (
+                    found,
+                    stored.as_ref().and_then(|stored| stored.base.as_ref()),
+                ) {
+                    (None, None) => true,
+                    (Some(found), Some(record)) if record.group().is_some() => {
+                        found.fingerprint.identity == record.fingerprint.identity
+                    }
+                    (Some(found), Some(record)) => found.fingerprint == record.fingerprint,
+                    (Some(found), None) => {
+                        let directory =
+                            found.fingerprint.kind == crate::fingerprint::Kind::Directory;
+                        self.rules.is_ignored(&self.tree, slot, name, directory)
+                    }
+                    _ => false,
+                },
+            )
         };
         known().unwrap_or(false)
     }
@@ -425,7 +445,10 @@ impl Runner {
     }
 
     pub(crate) fn queue_scan(&mut self, slot: Slot, scope: Scope) {
-        self.to_scan.entry(slot).or_insert_with(|| Scope::Names(BTreeSet::new())).widen(scope);
+        self.to_scan
+            .entry(slot)
+            .or_insert_with(|| Scope::Names(BTreeSet::new()))
+            .widen(scope);
     }
 
     /// Looks at a place again after a while, longer each time.
@@ -435,7 +458,9 @@ impl Runner {
             return;
         }
         let tries = self.tries.entry(place.clone()).or_default();
-        let delay = first.saturating_mul(1 << (*tries).min(12)).min(Duration::from_secs(60));
+        let delay = first
+            .saturating_mul(1 << (*tries).min(12))
+            .min(Duration::from_secs(60));
         *tries += 1;
         self.scan_later.insert(place, Instant::now() + delay);
     }
@@ -450,7 +475,9 @@ impl Runner {
     }
 
     fn step(&mut self) -> Result<(), StepError> {
-        let Some(root) = self.check_root()? else { return Ok(()) };
+        let Some(root) = self.check_root()? else {
+            return Ok(());
+        };
         let now = Instant::now();
         if now >= self.retry_at {
             self.retry_at = now + self.options.retry_interval;
@@ -459,7 +486,10 @@ impl Runner {
                 self.noticed();
             }
             let again = std::mem::take(&mut self.blocked);
-            for slot in again.into_iter().chain(self.problems.directories(Pass::Apply)) {
+            for slot in again
+                .into_iter()
+                .chain(self.problems.directories(Pass::Apply))
+            {
                 self.behind.entry(slot).or_default();
             }
             self.watch_limited = false;
@@ -470,14 +500,21 @@ impl Runner {
                 .into_iter()
                 .partition::<BTreeSet<_>, _>(|slot| self.problems.has_any(Pass::Apply, *slot));
             self.blocked = stay;
-            self.behind.extend(again.into_iter().map(|slot| (slot, Vec::new())));
+            self.behind
+                .extend(again.into_iter().map(|slot| (slot, Vec::new())));
         }
-        let due: Vec<_> =
-            self.scan_later.iter().filter(|(_, time)| **time <= now).map(|(place, _)| place.clone()).collect();
+        let due: Vec<_> = self
+            .scan_later
+            .iter()
+            .filter(|(_, time)| **time <= now)
+            .map(|(place, _)| place.clone())
+            .collect();
         for (slot, name) in due {
             self.scan_later.remove(&(slot, name.clone()));
             self.queue_scan(slot, Scope::Names(BTreeSet::from([name])));
-            self.first_notice = now.checked_sub(self.options.debounce_limit).or(self.first_notice);
+            self.first_notice = now
+                .checked_sub(self.options.debounce_limit)
+                .or(self.first_notice);
             self.last_notice = self.last_notice.or(Some(now));
         }
         if now >= self.next_full_scan {
@@ -491,7 +528,10 @@ impl Runner {
             self.apply(&root)?;
         }
         // What is blocked without a reason to tell waits for something else of this pass; mostly the scan goes first.
-        let waits = self.blocked.iter().any(|slot| !self.problems.has_any(Pass::Apply, *slot));
+        let waits = self
+            .blocked
+            .iter()
+            .any(|slot| !self.problems.has_any(Pass::Apply, *slot));
         self.unblock_at = match self.unblock_at {
             Some(time) if waits => Some(time),
             None if waits => Some(now + UNBLOCK),
@@ -504,7 +544,9 @@ impl Runner {
         let now = Instant::now();
         let requested = self.control.requested();
         let full = std::mem::take(&mut self.full_scan);
-        let quiet = self.last_notice.is_none_or(|last| now >= last + self.options.debounce);
+        let quiet = self
+            .last_notice
+            .is_none_or(|last| now >= last + self.options.debounce);
         let patient = *self.deletions_since.get_or_insert(now) + DELETION_PATIENCE > now;
         let mut scopes = std::mem::take(&mut self.to_scan);
         if full {
@@ -539,90 +581,17 @@ impl Runner {
         Ok(())
     }
 
-    /// Opens the root if it is the recorded one.
-    fn check_root(&mut self) -> Result<Option<Root>, StepError> {
-        let was = self.held.take();
-        let held = match Root::open(&self.path) {
-            Err(error) => Held::Missing(error.to_string()),
-            Ok(root) => {
-                let identity = root.stat.fingerprint.identity;
-                let marked = || matches!(root.directory(&[staging_as_name(&self.meta)]), Ok(_));
-                if identity != self.meta.root && marked() {
-                    // The same directory on a file system that numbers its files anew, or a whole copy of it.
-                    self.meta.root = identity;
-                    self.save_meta()?;
-                }
-                if identity == self.meta.root {
-                    if was.is_some() {
-                        self.full_scan = true;
-                        self.clear_staging()?;
-                        for slot in self.tree.all().collect::<Vec<_>>() {
-                            self.tree.set_watched(slot, false);
-                        }
-                    }
-                    self.ensure_staging(&root)?;
-                    self.problems.set_general("root", None);
-                    return Ok(Some(root));
-                }
-                Held::Replaced
-            }
-        };
-        let path = self.path.display();
-        let message = match &held {
-            Held::Missing(error) => format!(
-                "{path} is not there ({error}). Nothing is deleted anywhere; sync goes on when it is back, for example when its disk is mounted."
-            ),
-            _ => format!(
-                "Another directory is at {path}. Nothing is deleted anywhere; put the old one back, or confirm that this one is to take its place."
-            ),
-        };
-        self.problems.set_general("root", Some(message));
-        self.discard_transfer();
-        self.held = Some(held);
-        self.retry_at = Instant::now() + self.options.retry_interval.min(ROOT_POLL);
-        Ok(None)
-    }
-
-    /// Takes over whatever directory is at the path now, as at first attaching.
-    fn adopt_root(&mut self) -> Result<(), StepError> {
-        let root = Root::open(&self.path).map_err(|source| StepError::Disk { step: "opening the directory", source })?;
-        let mut writes = Vec::new();
-        for slot in self.tree.all().collect::<Vec<_>>() {
-            let Some(group) = self.tree.get(slot).map(|directory| directory.group) else { continue };
-            for (name, _) in self.view.records(group)? {
-                writes.push((record::key(group, &name), None));
-            }
-        }
-        self.meta = Meta { root: root.stat.fingerprint.identity, staging: staging_name() };
-        writes.push((record::meta_key(), Some(record::encode(&self.meta)?)));
-        self.view.update(writes, &[])?;
-        self.held = None;
-        self.full_scan = true;
-        self.load()
-    }
-
-    fn save_meta(&mut self) -> Result<(), StepError> {
-        let bytes = record::encode(&self.meta)?;
-        Ok(self.view.update(vec![(record::meta_key(), Some(bytes))], &[])?)
-    }
-
-    fn ensure_staging(&self, root: &Root) -> Result<(), StepError> {
-        let handle = root.directory(&[]).map_err(|source| StepError::Disk { step: "opening the directory", source })?;
-        match disk::make_directory(&handle, &self.meta.staging, 0o700) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            // Reported where something is to be applied; recording local changes needs no staging.
-            Err(error) => {
-                tracing::debug!(%error, "no staging directory");
-                Ok(())
-            }
-        }
-    }
-
     /// Watches a directory, before it is listed.
     pub(crate) fn watch_directory(&mut self, slot: Slot) {
-        let Some(path) = self.tree.path(slot) else { return };
-        if self.watch_limited || self.tree.get(slot).is_none_or(|directory| directory.watched) {
+        let Some(path) = self.tree.path(slot) else {
+            return;
+        };
+        if self.watch_limited
+            || self
+                .tree
+                .get(slot)
+                .is_none_or(|directory| directory.watched)
+        {
             return;
         }
         let Some(watch) = &mut self.watch else { return };
@@ -660,124 +629,25 @@ impl Runner {
             && self.ready.is_empty()
             && self.large.is_empty()
             && self.transfer.is_none()
-            && self.blocked.iter().all(|slot| self.problems.has_any(Pass::Apply, *slot))
+            && self
+                .blocked
+                .iter()
+                .all(|slot| self.problems.has_any(Pass::Apply, *slot))
             && self.not_before.is_none()
             && self.events.is_empty()
             && self.notices.is_empty()
             && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
-        #[cfg(test)]
-        if std::env::var_os("OUISYNC_TRACE").is_some() {
-            eprintln!(
-                "settled {settled} held {:?} full {} to_scan {:?} later {:?} behind {:?} ready {:?} large {:?} blocked {:?} events {} notices {} dirty {:?}",
-                self.held, self.full_scan, self.to_scan, self.scan_later, self.behind, self.ready, self.large, self.blocked, self.events.len(), self.notices.len(), self.view.dirty(100)
-            );
-        }
-        self.control.tell(settled.then_some(self.scanned_up_to), self.problems.list());
-    }
-
-    /// The record at a place.
-    pub(crate) fn stored(&self, slot: Slot, name: &Name) -> Result<Option<Stored>, StepError> {
-        let Some(directory) = self.tree.get(slot) else { return Ok(None) };
-        let key = record::key(directory.group, name.as_bytes());
-        if let Some(write) = self.writes.get(&key) {
-            return Ok(write.clone());
-        }
-        self.view.record(&key)?.map(|bytes| record::decode(&bytes)).transpose()
-    }
-
-    /// The records of a directory.
-    pub(crate) fn records(&self, slot: Slot) -> Result<BTreeMap<Name, Stored>, StepError> {
-        let Some(directory) = self.tree.get(slot) else { return Ok(BTreeMap::new()) };
-        let group = directory.group;
-        let mut records = BTreeMap::new();
-        for (name, bytes) in self.view.records(group)? {
-            let name = Name::new(name).map_err(|_| StepError::Record)?;
-            records.insert(name, record::decode(&bytes)?);
-        }
-        for (key, write) in self.writes.range(record::key(group, b"")..).take_while(|(key, _)| key.group == group) {
-            let name = Name::new(key.item.clone()).map_err(|_| StepError::Record)?;
-            match write {
-                Some(stored) => records.insert(name, stored.clone()),
-                None => records.remove(&name),
-            };
-        }
-        Ok(records)
-    }
-
-    /// Sets the record at a place, with the next commit or update.
-    pub(crate) fn put(&mut self, slot: Slot, name: &Name, stored: Option<Stored>) -> Result<(), StepError> {
-        let old = self.stored(slot, name)?;
-        let Some(group) = self.tree.get(slot).map(|directory| directory.group) else { return Ok(()) };
-        if let Some(base) = old.as_ref().and_then(|old| old.base.as_ref()) {
-            self.tree.forget(slot, base);
-        }
-        if let Some(base) = stored.as_ref().and_then(|stored| stored.base.as_ref()) {
-            self.tree.note(slot, base);
-        }
-        if old != stored {
-            self.writes.insert(record::key(group, name.as_bytes()), stored);
-        }
-        Ok(())
-    }
-
-    /// Commits what is batched.
-    pub(crate) fn flush(&mut self, clean: &[NodeId]) -> Result<(), StepError> {
-        let mut writes = Vec::with_capacity(self.writes.len());
-        for (key, stored) in std::mem::take(&mut self.writes) {
-            writes.push((key, stored.map(|stored| record::encode(&stored)).transpose()?));
-        }
-        let operations = std::mem::take(&mut self.operations);
-        self.batched = (0, 0);
-        if operations.is_empty() {
-            if !writes.is_empty() || !clean.is_empty() {
-                self.view.update(writes, clean)?;
-            }
-        } else {
-            self.view.commit(operations, writes)?;
-            if !clean.is_empty() {
-                self.view.update(Vec::new(), clean)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Builds the index from the records; drops what was not recorded yet.
-    pub(crate) fn load(&mut self) -> Result<(), StepError> {
-        self.writes.clear();
-        self.operations.clear();
-        self.batched = (0, 0);
-        self.to_scan.clear();
-        self.scan_later.clear();
-        self.tries.clear();
-        self.waiting.clear();
-        self.ready.clear();
-        self.large.clear();
-        self.blocked.clear();
-        self.discard_transfer();
-        self.rules = Rules::default();
-        self.tree = Directories::new(staging_as_name(&self.meta));
-        let mut next = VecDeque::from([ROOT, crate::directories::STAGING]);
-        let mut seen = HashSet::new();
-        while let Some(slot) = next.pop_front() {
-            for (name, stored) in self.records(slot)? {
-                let Some(base) = stored.base else { continue };
-                if let Some(group) = base.group() {
-                    if !seen.insert(group) {
-                        return Err(StepError::Record);
-                    }
-                    let nodes = base.nodes().collect();
-                    next.push_back(self.tree.add(Some(slot), name, group, nodes));
-                }
-                self.tree.note(slot, &base);
-            }
-        }
-        self.behind = self.tree.all().map(|slot| (slot, Vec::new())).collect();
-        self.clear_staging()
+        self.control
+            .tell(settled.then_some(self.scanned_up_to), self.problems.list());
     }
 }
 
-fn staging_name() -> Vec<u8> {
-    format!(".ouisync-staging-{:016x}", u64::from_le_bytes(fresh_bytes())).into_bytes()
+pub(crate) fn staging_name() -> Vec<u8> {
+    format!(
+        ".ouisync-staging-{:016x}",
+        u64::from_le_bytes(fresh_bytes())
+    )
+    .into_bytes()
 }
 
 /// Random bytes for names on disk, where a clash would be noticed.
@@ -788,15 +658,16 @@ fn fresh_bytes() -> [u8; 8] {
 }
 
 pub(crate) fn staging_as_name(meta: &Meta) -> Name {
-    Name::new(meta.staging.clone()).unwrap_or_else(|_| {
-        Name::new(*b".ouisync-staging").expect("a valid name")
-    })
+    Name::new(meta.staging.clone())
+        .unwrap_or_else(|_| Name::new(*b".ouisync-staging").expect("a valid name"))
 }
 
 /// Fresh random bytes for ids.
 pub(crate) fn fresh() -> Result<[u8; 16], StepError> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random)
-        .map_err(|error| StepError::Disk { step: "reading random bytes", source: io::Error::other(error) })?;
+    getrandom::fill(&mut random).map_err(|error| StepError::Disk {
+        step: "reading random bytes",
+        source: io::Error::other(error),
+    })?;
     Ok(random)
 }

@@ -11,12 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ouisync_model::name::Name;
 
-use crate::{
-    directories::Slot,
-    disk::Root,
-    error::StepError,
-    runner::Runner,
-};
+use crate::{directories::Slot, disk::Root, error::StepError, runner::Runner};
 
 pub(crate) use recording::Reading;
 
@@ -93,10 +88,16 @@ impl Runner {
         } else {
             self.sink_limbo(&mut pass, &mut recognised)?;
             if self.is_emptied(&recognised)? {
-                return Ok(Outcome { emptied: true, deferred: false });
+                return Ok(Outcome {
+                    emptied: true,
+                    deferred: false,
+                });
             }
         }
         self.record(root, recognised)?;
-        Ok(Outcome { emptied: false, deferred })
+        Ok(Outcome {
+            emptied: false,
+            deferred,
+        })
     }
 }

@@ -50,7 +50,11 @@ impl Device {
     }
 
     fn detached(member: u8) -> Self {
-        Self { fake: Fake::new(member), directory: tempfile::tempdir().unwrap(), worktree: None }
+        Self {
+            fake: Fake::new(member),
+            directory: tempfile::tempdir().unwrap(),
+            worktree: None,
+        }
     }
 
     fn attach(&mut self) {
@@ -77,7 +81,10 @@ impl Device {
     }
 
     fn read(&self, name: &str) -> String {
-        String::from_utf8(fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))).unwrap()
+        String::from_utf8(
+            fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}")),
+        )
+        .unwrap()
     }
 
     fn exists(&self, name: &str) -> bool {
@@ -96,16 +103,35 @@ impl Device {
         let (disk, tree) = (self.disk(), self.fake.tree());
         if disk != tree {
             let names = |shown: &BTreeMap<String, Option<Vec<u8>>>| {
-                shown.iter().map(|(path, content)| format!("{path} {:?}", content.as_ref().map(|content| String::from_utf8_lossy(&content[..content.len().min(30)]).into_owned()))).collect::<Vec<_>>()
+                shown
+                    .iter()
+                    .map(|(path, content)| {
+                        format!(
+                            "{path} {:?}",
+                            content.as_ref().map(|content| String::from_utf8_lossy(
+                                &content[..content.len().min(30)]
+                            )
+                            .into_owned())
+                        )
+                    })
+                    .collect::<Vec<_>>()
             };
-            panic!("disk {:#?}\ntree {:#?}\nproblems {:#?}", names(&disk), names(&tree), self.fake.problems());
+            panic!(
+                "disk {:#?}\ntree {:#?}\nproblems {:#?}",
+                names(&disk),
+                names(&tree),
+                self.fake.problems()
+            );
         }
         assert_eq!(staged(&self.root()), 0, "the staging directory is empty");
     }
 }
 
 fn staged(root: &Path) -> usize {
-    let staging = fs::read_dir(root).unwrap().map(Result::unwrap).find(|entry| is_staging(&entry.file_name()));
+    let staging = fs::read_dir(root)
+        .unwrap()
+        .map(Result::unwrap)
+        .find(|entry| is_staging(&entry.file_name()));
     staging.map_or(0, |staging| fs::read_dir(staging.path()).unwrap().count())
 }
 
@@ -124,7 +150,16 @@ fn list(directory: &Path, prefix: &str, shown: &mut BTreeMap<String, Option<Vec<
             list(&entry.path(), &path, shown);
             None
         } else if kind.is_symlink() {
-            Some([b"-> ", fs::read_link(entry.path()).unwrap().as_os_str().as_encoded_bytes()].concat())
+            Some(
+                [
+                    b"-> ",
+                    fs::read_link(entry.path())
+                        .unwrap()
+                        .as_os_str()
+                        .as_encoded_bytes(),
+                ]
+                .concat(),
+            )
         } else if kind.is_file() {
             Some(fs::read(entry.path()).unwrap())
         } else {

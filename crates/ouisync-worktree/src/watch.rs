@@ -21,7 +21,10 @@ const BACKLOG: usize = 50_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// Something happened at a path. `subtree`: a directory may have come there, with all that is in it.
-    Touched { path: PathBuf, subtree: bool },
+    Touched {
+        path: PathBuf,
+        subtree: bool,
+    },
     /// Notices were lost: scan everything.
     Lost,
     /// The user or the engine asks for a scan.
@@ -60,33 +63,41 @@ impl Watch {
                 }
             }
         };
-        let watcher = notify::recommended_watcher(move |event: Result<Event, notify::Error>| match event {
-            Ok(event) if event.need_rescan() => send(Notice::Lost),
-            Ok(event) => {
-                let subtree = match event.kind {
-                    EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-                    EventKind::Access(_) => return,
-                    EventKind::Create(CreateKind::Folder) | EventKind::Modify(ModifyKind::Name(_)) => true,
-                    _ => false,
-                };
-                for path in event.paths {
-                    send(Notice::Touched { path, subtree });
+        let watcher =
+            notify::recommended_watcher(move |event: Result<Event, notify::Error>| match event {
+                Ok(event) if event.need_rescan() => send(Notice::Lost),
+                Ok(event) => {
+                    let subtree = match event.kind {
+                        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+                        EventKind::Access(_) => return,
+                        EventKind::Create(CreateKind::Folder)
+                        | EventKind::Modify(ModifyKind::Name(_)) => true,
+                        _ => false,
+                    };
+                    for path in event.paths {
+                        send(Notice::Touched { path, subtree });
+                    }
                 }
-            }
-            Err(_) => send(Notice::Lost),
-        })?;
+                Err(_) => send(Notice::Lost),
+            })?;
         Ok(Self { watcher, backlog })
     }
 
     /// A notice that this made was received.
     pub(crate) fn received(&self) {
-        let _ = self.backlog.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+        let _ = self
+            .backlog
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                count.checked_sub(1)
+            });
     }
 
     pub(crate) fn add(&mut self, directory: &Path) -> Result<(), WatchFailure> {
-        self.watcher.watch(directory, RecursiveMode::NonRecursive).map_err(|error| match error.kind {
-            notify::ErrorKind::MaxFilesWatch => WatchFailure::Limit,
-            _ => WatchFailure::Other,
-        })
+        self.watcher
+            .watch(directory, RecursiveMode::NonRecursive)
+            .map_err(|error| match error.kind {
+                notify::ErrorKind::MaxFilesWatch => WatchFailure::Limit,
+                _ => WatchFailure::Other,
+            })
     }
 }

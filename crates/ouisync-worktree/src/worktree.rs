@@ -15,6 +15,10 @@ use tokio::sync::mpsc;
 
 use crate::{error::WorktreeError, location, runner::Runner, watch::Notice};
 
+/// What a test does between a check and the step after it.
+#[cfg(test)]
+pub(crate) type Meddler = dyn Fn(&ouisync_model::name::Name) + Send + Sync;
+
 /// How a directory is watched.
 #[derive(Clone)]
 pub struct WorktreeOptions {
@@ -33,7 +37,7 @@ pub struct WorktreeOptions {
     pub(crate) steps_left: Option<Arc<std::sync::atomic::AtomicU64>>,
     /// Called between the check of a file and its replacement.
     #[cfg(test)]
-    pub(crate) before_replace: Option<Arc<dyn Fn(&ouisync_model::name::Name) + Send + Sync>>,
+    pub(crate) before_replace: Option<Arc<Meddler>>,
 }
 
 impl Default for WorktreeOptions {
@@ -64,24 +68,45 @@ impl Worktree {
     ///
     /// Returns when the directory is open and the thread runs; the first full scan follows. Check `path` with
     /// [`location::check`] first.
-    pub fn attach(view: FolderView, path: PathBuf, options: WorktreeOptions) -> Result<Self, WorktreeError> {
+    pub fn attach(
+        view: FolderView,
+        path: PathBuf,
+        options: WorktreeOptions,
+    ) -> Result<Self, WorktreeError> {
         let path = location::check(&path, &[])?;
         let (sender, notices) = mpsc::unbounded_channel();
         let control = Arc::new(Control {
             notices: sender,
             stopping: AtomicBool::new(false),
-            told: Mutex::new(Told { view: Some(view.clone()), requested: 1, status: ViewStatus::default() }),
+            told: Mutex::new(Told {
+                view: Some(view.clone()),
+                requested: 1,
+                status: ViewStatus::default(),
+            }),
         });
         let runner = view
             .attach(control.clone())
             .map_err(WorktreeError::from)
-            .and_then(|events| Runner::open(view, path.clone(), options, control.clone(), notices, events))
+            .and_then(|events| {
+                Runner::open(
+                    view,
+                    path.clone(),
+                    options,
+                    control.clone(),
+                    notices,
+                    events,
+                )
+            })
             .inspect_err(|_| control.told().view = None)?;
         let thread = std::thread::Builder::new()
             .name("ouisync-worktree".to_owned())
             .spawn(move || runner.run())
             .map_err(WorktreeError::Thread)?;
-        Ok(Self { path, control, thread: Some(thread) })
+        Ok(Self {
+            path,
+            control,
+            thread: Some(thread),
+        })
     }
 
     /// The directory, absolute.
@@ -173,7 +198,10 @@ impl Control {
     /// Tells the engine. `done`: the scan number up to which everything is recorded, if all else is settled.
     pub(crate) fn tell(&self, done: Option<u64>, problems: Vec<ouisync_engine::status::Problem>) {
         let mut told = self.told();
-        let status = ViewStatus { settled: done == Some(told.requested), problems };
+        let status = ViewStatus {
+            settled: done == Some(told.requested),
+            problems,
+        };
         if status != told.status {
             told.status = status.clone();
             if let Some(view) = &told.view {

@@ -64,7 +64,10 @@ pub(crate) struct Pass {
 
 impl Pass {
     pub(crate) fn new(scopes: BTreeMap<Slot, Scope>) -> Self {
-        Self { queue: scopes.into_iter().collect(), ..Self::default() }
+        Self {
+            queue: scopes.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn extend(&mut self, more: Vec<(Slot, Scope)>) {
@@ -101,8 +104,16 @@ impl Runner {
         Ok(())
     }
 
-    fn list_directory(&mut self, root: &Root, pass: &mut Pass, slot: Slot, scope: Scope) -> Result<(), StepError> {
-        let Some(path) = self.tree.path(slot) else { return Ok(()) };
+    fn list_directory(
+        &mut self,
+        root: &Root,
+        pass: &mut Pass,
+        slot: Slot,
+        scope: Scope,
+    ) -> Result<(), StepError> {
+        let Some(path) = self.tree.path(slot) else {
+            return Ok(());
+        };
         if pass.listed.contains(&slot) && scope != (Scope::All { deep: true }) {
             return Ok(());
         }
@@ -119,11 +130,22 @@ impl Runner {
         let changed_rules = match self.rules.refresh(slot, &handle) {
             Ok(changed) => changed,
             Err(error) => {
-                self.problem(slot, None, format!("The rules in .ouisyncignore can't be read ({error}). {}", advice(&error)));
+                self.problem(
+                    slot,
+                    None,
+                    format!(
+                        "The rules in .ouisyncignore can't be read ({error}). {}",
+                        advice(&error)
+                    ),
+                );
                 false
             }
         };
-        let scope = if changed_rules { Scope::All { deep: true } } else { scope };
+        let scope = if changed_rules {
+            Scope::All { deep: true }
+        } else {
+            scope
+        };
         let deep = deep || changed_rules;
         let all = matches!(scope, Scope::All { .. });
         let (names, mut records): (Vec<Name>, BTreeMap<Name, Stored>) = match scope {
@@ -132,15 +154,22 @@ impl Runner {
                 let mut names = match disk::names(&handle) {
                     Ok(names) => names,
                     Err(error) => {
-                        let what = format!("The directory can't be listed ({error}); what is in it stays as it is everywhere. {}", advice(&error));
-                        self.problems.set(ProblemPass::Scan, slot, None, shown, what);
+                        let what = format!(
+                            "The directory can't be listed ({error}); what is in it stays as it is everywhere. {}",
+                            advice(&error)
+                        );
+                        self.problems
+                            .set(ProblemPass::Scan, slot, None, shown, what);
                         return Ok(());
                     }
                 };
                 let records = self.records(slot)?;
                 names.sort_unstable();
-                let gone: Vec<_> =
-                    records.keys().filter(|name| names.binary_search(name).is_err()).cloned().collect();
+                let gone: Vec<_> = records
+                    .keys()
+                    .filter(|name| names.binary_search(name).is_err())
+                    .cloned()
+                    .collect();
                 names.extend(gone);
                 (names, records)
             }
@@ -167,7 +196,15 @@ impl Runner {
                 pass.seen.insert((slot, name.clone()));
             }
             let stored = records.remove(&name);
-            self.sort_out(root, pass, (slot, &handle), name, stored, deep, &mut arrived)?;
+            self.sort_out(
+                root,
+                pass,
+                (slot, &handle),
+                name,
+                stored,
+                deep,
+                &mut arrived,
+            )?;
         }
         if all {
             pass.listed.insert(slot);
@@ -188,8 +225,10 @@ impl Runner {
         match Errno::from_io_error(error) {
             Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 // Its place tells more.
-                if let Some((parent, name)) =
-                    self.tree.get(slot).and_then(|directory| Some((directory.parent?, directory.name.clone())))
+                if let Some((parent, name)) = self
+                    .tree
+                    .get(slot)
+                    .and_then(|directory| Some((directory.parent?, directory.name.clone())))
                     && !pass.saw(parent, &name)
                 {
                     pass.queue.push_back((parent, Scope::Names([name].into())));
@@ -197,11 +236,26 @@ impl Runner {
             }
             Some(Errno::XDEV) => {
                 let message = "Another file system is mounted here: what is on it is not synced, and nothing is deleted elsewhere.";
-                self.problems.set(ProblemPass::Scan, slot, None, disk::shown_path(path), message.to_owned());
+                self.problems.set(
+                    ProblemPass::Scan,
+                    slot,
+                    None,
+                    disk::shown_path(path),
+                    message.to_owned(),
+                );
             }
             _ => {
-                let message = format!("The directory can't be opened ({error}); what is in it stays as it is everywhere. {}", advice(error));
-                self.problems.set(ProblemPass::Scan, slot, None, disk::shown_path(path), message);
+                let message = format!(
+                    "The directory can't be opened ({error}); what is in it stays as it is everywhere. {}",
+                    advice(error)
+                );
+                self.problems.set(
+                    ProblemPass::Scan,
+                    slot,
+                    None,
+                    disk::shown_path(path),
+                    message,
+                );
             }
         }
     }
@@ -221,29 +275,39 @@ impl Runner {
         let mut stat = match disk::stat(handle, name.as_bytes()) {
             Ok(stat) => stat,
             Err(error) => {
-                self.problem(slot, Some(&name), format!("It can't be examined ({error}). {}", advice(&error)));
+                self.problem(
+                    slot,
+                    Some(&name),
+                    format!("It can't be examined ({error}). {}", advice(&error)),
+                );
                 return Ok(());
             }
         };
         let mut stored = stored.unwrap_or_default();
         if let Some(intent) = stored.intent.take() {
-            match self.settle_intent((slot, handle), &name, stored.base.take(), intent, &mut stat)? {
-                Settled::Base(base) => stored.base = base,
+            match self.settle_intent(
+                (slot, handle),
+                &name,
+                stored.base.take(),
+                intent,
+                &mut stat,
+            )? {
+                Settled::Base(base) => stored.base = base.map(|base| *base),
                 Settled::Later => return Ok(()),
             }
         }
         let record = stored.base;
-        #[cfg(test)]
-        if std::env::var_os("OUISYNC_TRACE").is_some() {
-            eprintln!("scan {slot:?} {name}: disk {:?} record {:?}", stat.map(|stat| stat.fingerprint), record.as_ref().map(|record| (record.parts.clone(), record.fingerprint)));
-        }
         if stat.is_none() && record.is_none() {
             return Ok(());
         }
         if let Some(stat) = &stat {
             if stat.fingerprint.kind == Kind::Special {
                 if !self.rules.is_ignored(&self.tree, slot, &name, false) {
-                    self.problem(slot, Some(&name), "A device, socket or pipe can't be synced; it is left alone.".to_owned());
+                    self.problem(
+                        slot,
+                        Some(&name),
+                        "A device, socket or pipe can't be synced; it is left alone.".to_owned(),
+                    );
                 }
                 return Ok(());
             }
@@ -253,36 +317,63 @@ impl Runner {
             }
         }
         let here_directory = stat.is_some_and(|stat| stat.fingerprint.kind == Kind::Directory);
-        let was_directory = record.as_ref().is_some_and(|record| record.group().is_some());
-        let ignored = self.rules.is_ignored(&self.tree, slot, &name, here_directory || (stat.is_none() && was_directory));
+        let was_directory = record
+            .as_ref()
+            .is_some_and(|record| record.group().is_some());
+        let ignored = self.rules.is_ignored(
+            &self.tree,
+            slot,
+            &name,
+            here_directory || (stat.is_none() && was_directory),
+        );
         match (stat, record) {
             (Some(stat), Some(record)) if here_directory && was_directory => {
                 if stat.fingerprint.identity != record.fingerprint.identity {
                     arrived.push((name, stat));
-                } else if deep && !ignored {
-                    if let Some(child) = self.tree.child(slot, &name) {
-                        pass.queue.push_back((child, Scope::All { deep: true }));
-                    }
+                } else if deep
+                    && !ignored
+                    && let Some(child) = self.tree.child(slot, &name)
+                {
+                    pass.queue.push_back((child, Scope::All { deep: true }));
                 }
             }
             // What is recorded and ignored is left as it is on both sides.
             _ if ignored => {}
             (Some(stat), None) if here_directory => arrived.push((name, stat)),
-            (Some(stat), None) => pass.found.push(Found { slot, name, stat, record: None }),
+            (Some(stat), None) => pass.found.push(Found {
+                slot,
+                name,
+                stat,
+                record: None,
+            }),
             (Some(stat), Some(record)) if !here_directory && !was_directory => {
                 if stat.fingerprint == record.fingerprint {
                     self.is_quiet(slot, &name);
                 } else {
                     let same = stat.fingerprint.identity == record.fingerprint.identity;
-                    let list = if same { &mut pass.edited } else { &mut pass.found };
-                    list.push(Found { slot, name, stat, record: Some(record) });
+                    let list = if same {
+                        &mut pass.edited
+                    } else {
+                        &mut pass.found
+                    };
+                    list.push(Found {
+                        slot,
+                        name,
+                        stat,
+                        record: Some(record),
+                    });
                 }
             }
             (stat, Some(record)) => {
                 self.miss(pass, slot, &name, record)?;
                 match stat {
                     Some(stat) if here_directory => arrived.push((name, stat)),
-                    Some(stat) => pass.found.push(Found { slot, name, stat, record: None }),
+                    Some(stat) => pass.found.push(Found {
+                        slot,
+                        name,
+                        stat,
+                        record: None,
+                    }),
                     None => {}
                 }
             }
@@ -292,14 +383,32 @@ impl Runner {
     }
 
     /// A recorded thing is not at its place.
-    fn miss(&mut self, pass: &mut Pass, slot: Slot, name: &Name, record: Record) -> Result<(), StepError> {
+    fn miss(
+        &mut self,
+        pass: &mut Pass,
+        slot: Slot,
+        name: &Name,
+        record: Record,
+    ) -> Result<(), StepError> {
         self.put(slot, name, None)?;
         if record.group().is_none() {
-            pass.missed.push(Missed { slot, name: name.clone(), record });
+            pass.missed.push(Missed {
+                slot,
+                name: name.clone(),
+                record,
+            });
         } else if let Some(child) = self.tree.child(slot, name) {
             self.tree.relocate(child, None, name.clone());
             let identity = record.fingerprint.identity;
-            pass.limbo.insert(identity, Limbo { slot: child, record, parent: slot, name: name.clone() });
+            pass.limbo.insert(
+                identity,
+                Limbo {
+                    slot: child,
+                    record,
+                    parent: slot,
+                    name: name.clone(),
+                },
+            );
         }
         Ok(())
     }
@@ -314,7 +423,10 @@ impl Runner {
         stat: Stat,
     ) -> Result<(), StepError> {
         // What was recorded here may have been found elsewhere since.
-        let record = self.stored(slot, &name)?.and_then(|stored| stored.base).filter(|base| base.group().is_some());
+        let record = self
+            .stored(slot, &name)?
+            .and_then(|stored| stored.base)
+            .filter(|base| base.group().is_some());
         let writable = self.view.writable();
         self.is_quiet(slot, &name);
         let identity = stat.fingerprint.identity;
@@ -322,13 +434,19 @@ impl Runner {
             if let Some(record) = record {
                 self.miss(pass, slot, &name, record)?;
             }
-            let Limbo { slot: child, mut record, parent: old_parent, name: old_name } = limbo;
+            let Limbo {
+                slot: child,
+                mut record,
+                parent: old_parent,
+                name: old_name,
+            } = limbo;
             let parent = self.parent_node(slot)?;
             if (old_parent != slot || old_name != name)
                 && !record.is_husk()
                 && let Some(seen) = record.seen(&name)
             {
-                self.operations.extend(edit::relocate(&seen, parent, &name, fresh()?));
+                self.operations
+                    .extend(edit::relocate(&seen, parent, &name, fresh()?));
             }
             record.fingerprint = stat.fingerprint;
             record.pending = true;
@@ -337,34 +455,59 @@ impl Runner {
             for inside in self.tree.subtree(child) {
                 self.tree.set_watched(inside, false);
             }
-            self.put(slot, &name, Some(Stored { base: Some(record), intent: None }))?;
+            self.put(
+                slot,
+                &name,
+                Some(Stored {
+                    base: Some(record),
+                    intent: None,
+                }),
+            )?;
             pass.queue.push_back((child, Scope::All { deep: true }));
             return Ok(());
         }
         if let Some(mut record) = record {
             // Another directory of the same name, such as one that was copied back: the same directory to people.
             record.fingerprint = stat.fingerprint;
-            self.put(slot, &name, Some(Stored { base: Some(record), intent: None }))?;
+            self.put(
+                slot,
+                &name,
+                Some(Stored {
+                    base: Some(record),
+                    intent: None,
+                }),
+            )?;
             if let Some(child) = self.tree.child(slot, &name) {
                 self.tree.set_watched(child, false);
                 pass.queue.push_back((child, Scope::All { deep: true }));
             }
             return Ok(());
         }
-        let parent = if writable { Some(self.parent_node(slot)?) } else { self.tree_node(slot) };
+        let parent = if writable {
+            Some(self.parent_node(slot)?)
+        } else {
+            self.tree_node(slot)
+        };
         let group = fresh()?;
         let shown = Shown::Directory { group, husk: false };
         let entry = match parent {
-            Some(parent) if self.behind.contains_key(&slot) || !writable => {
-                self.view.entry(parent, &name)?.filter(|entry| entry.is_directory())
-            }
+            Some(parent) if self.behind.contains_key(&slot) || !writable => self
+                .view
+                .entry(parent, &name)?
+                .filter(|entry| entry.is_directory()),
             _ => None,
         };
         let record = match (entry, parent) {
             (Some(entry), _) => Record::of(&entry, shown, stat.fingerprint),
             (None, Some(parent)) if writable => {
                 let node = NodeId::new(NodeKind::Directory, fresh()?);
-                self.operations.extend(edit::create(parent, name.clone(), node, Value::Directory, None));
+                self.operations.extend(edit::create(
+                    parent,
+                    name.clone(),
+                    node,
+                    Value::Directory,
+                    None,
+                ));
                 Record {
                     parts: vec![Part::own(node)],
                     pending: true,
@@ -380,8 +523,17 @@ impl Runner {
             }
         };
         let adopted = !record.pending;
-        let child = self.tree.add(Some(slot), name.clone(), group, record.nodes().collect());
-        self.put(slot, &name, Some(Stored { base: Some(record), intent: None }))?;
+        let child = self
+            .tree
+            .add(Some(slot), name.clone(), group, record.nodes().collect());
+        self.put(
+            slot,
+            &name,
+            Some(Stored {
+                base: Some(record),
+                intent: None,
+            }),
+        )?;
         if adopted {
             self.behind.entry(child).or_default();
         }
@@ -404,10 +556,15 @@ impl Runner {
             let records = self.records(slot)?;
             let found = records.into_iter().find_map(|(name, stored)| {
                 let record = stored.base?;
-                (record.group().is_some() && record.fingerprint.identity == *identity).then_some((name, record))
+                (record.group().is_some() && record.fingerprint.identity == *identity)
+                    .then_some((name, record))
             });
-            let Some((name, record)) = found else { continue };
-            let Some(child) = self.tree.child(slot, &name) else { continue };
+            let Some((name, record)) = found else {
+                continue;
+            };
+            let Some(child) = self.tree.child(slot, &name) else {
+                continue;
+            };
             let still_there = self
                 .tree
                 .path(slot)
@@ -420,8 +577,14 @@ impl Runner {
             self.put(slot, &name, None)?;
             self.tree.relocate(child, None, name.clone());
             // Whatever else is at the old place now is to be looked at.
-            pass.queue.push_back((slot, Scope::Names([name.clone()].into())));
-            return Ok(Some(Limbo { slot: child, record, parent: slot, name }));
+            pass.queue
+                .push_back((slot, Scope::Names([name.clone()].into())));
+            return Ok(Some(Limbo {
+                slot: child,
+                record,
+                parent: slot,
+                name,
+            }));
         }
         Ok(None)
     }
@@ -436,13 +599,24 @@ impl Runner {
         if let Some(node) = self.tree_node(slot) {
             return Ok(node);
         }
-        let place = self.tree.get(slot).and_then(|directory| Some((directory.parent?, directory.name.clone())));
-        let Some((above, name)) = place else { return Err(StepError::Record) };
+        let place = self
+            .tree
+            .get(slot)
+            .and_then(|directory| Some((directory.parent?, directory.name.clone())));
+        let Some((above, name)) = place else {
+            return Err(StepError::Record);
+        };
         let parent = self.parent_node(above)?;
         let mut stored = self.stored(above, &name)?.ok_or(StepError::Record)?;
         let base = stored.base.as_mut().ok_or(StepError::Record)?;
         let node = NodeId::new(NodeKind::Directory, fresh()?);
-        self.operations.extend(edit::create(parent, name.clone(), node, Value::Directory, None));
+        self.operations.extend(edit::create(
+            parent,
+            name.clone(),
+            node,
+            Value::Directory,
+            None,
+        ));
         base.parts = vec![Part::own(node)];
         base.pending = true;
         if let Shown::Directory { husk, .. } = &mut base.shown {
@@ -454,13 +628,29 @@ impl Runner {
     }
 
     /// Removes a directory that was deleted elsewhere and stayed for what was not synced, once that is gone.
-    fn drop_empty_husk(&mut self, root: &Root, slot: Slot, handle: impl AsFd) -> Result<(), StepError> {
-        if slot == ROOT || self.tree_node(slot).is_some() || !disk::names(handle).is_ok_and(|names| names.is_empty()) {
+    fn drop_empty_husk(
+        &mut self,
+        root: &Root,
+        slot: Slot,
+        handle: impl AsFd,
+    ) -> Result<(), StepError> {
+        if slot == ROOT
+            || self.tree_node(slot).is_some()
+            || !disk::names(handle).is_ok_and(|names| names.is_empty())
+        {
             return Ok(());
         }
-        let place = self.tree.get(slot).and_then(|directory| Some((directory.parent?, directory.name.clone())));
-        let Some((above, name)) = place else { return Ok(()) };
-        let husk = self.stored(above, &name)?.and_then(|stored| stored.base).is_some_and(|base| base.is_husk());
+        let place = self
+            .tree
+            .get(slot)
+            .and_then(|directory| Some((directory.parent?, directory.name.clone())));
+        let Some((above, name)) = place else {
+            return Ok(());
+        };
+        let husk = self
+            .stored(above, &name)?
+            .and_then(|stored| stored.base)
+            .is_some_and(|base| base.is_husk());
         if husk
             && let Some(path) = self.tree.path(above)
             && let Ok(parent) = root.directory(&path)
@@ -476,7 +666,13 @@ impl Runner {
     pub(crate) fn problem(&mut self, slot: Slot, name: Option<&Name>, message: String) {
         let mut path = self.tree.path(slot).unwrap_or_default();
         path.extend(name.cloned());
-        self.problems.set(ProblemPass::Scan, slot, name, disk::shown_path(&path), message);
+        self.problems.set(
+            ProblemPass::Scan,
+            slot,
+            name,
+            disk::shown_path(&path),
+            message,
+        );
     }
 }
 

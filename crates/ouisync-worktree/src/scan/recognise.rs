@@ -3,7 +3,7 @@
 //! A thing that is elsewhere now was renamed. Two exceptions serve the ways programs save: what was renamed over a recorded file
 //! is an edit of that file, and a new file under a recorded file's name is an edit too, wherever the old one went.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use ouisync_model::name::Name;
 
@@ -64,7 +64,10 @@ impl Runner {
 
     /// Pairs what is gone with what came. Consumes the pass's lists of files; directories were paired while listing.
     pub(crate) fn recognise(&mut self, pass: &mut Pass) -> Result<Recognised, StepError> {
-        let mut result = Recognised { edited: std::mem::take(&mut pass.edited), ..Recognised::default() };
+        let mut result = Recognised {
+            edited: std::mem::take(&mut pass.edited),
+            ..Recognised::default()
+        };
         let limbo: Vec<Slot> = pass.limbo.values().map(|limbo| limbo.slot).collect();
         // A file that came out of a directory that is gone counts as missed there.
         for found in &pass.found {
@@ -76,7 +79,8 @@ impl Runner {
                 let records = self.records(slot)?;
                 let out = records.into_iter().find_map(|(name, stored)| {
                     let record = stored.base?;
-                    (record.group().is_none() && record.fingerprint.identity == identity).then_some((name, record))
+                    (record.group().is_none() && record.fingerprint.identity == identity)
+                        .then_some((name, record))
                 });
                 if let Some((name, record)) = out {
                     self.put(slot, &name, None)?;
@@ -89,9 +93,16 @@ impl Runner {
             .missed
             .iter()
             .map(|missed| missed.record.fingerprint.identity)
-            .chain(found.iter().filter_map(|found| Some(found.record.as_ref()?.fingerprint.identity)))
+            .chain(
+                found
+                    .iter()
+                    .filter_map(|found| Some(found.record.as_ref()?.fingerprint.identity)),
+            )
             .collect();
-        let here: HashSet<Identity> = found.iter().map(|found| found.stat.fingerprint.identity).collect();
+        let here: HashSet<Identity> = found
+            .iter()
+            .map(|found| found.stat.fingerprint.identity)
+            .collect();
         // What was recorded at a place that something unknown holds now stays there as an edit.
         let stays = |found: &Found| {
             found.record.as_ref().is_some_and(|record| {
@@ -104,10 +115,9 @@ impl Runner {
         for missed in std::mem::take(&mut pass.missed) {
             let identity = missed.record.fingerprint.identity;
             let source = ((missed.slot, missed.name.clone()), missed.record.clone());
-            if sources.contains_key(&identity) {
-                left.push(missed);
-            } else {
-                sources.insert(identity, source);
+            match sources.entry(identity) {
+                Entry::Occupied(_) => left.push(missed),
+                Entry::Vacant(entry) => drop(entry.insert(source)),
             }
         }
         for place in &found {
@@ -127,7 +137,11 @@ impl Runner {
             match sources.remove(&identity) {
                 Some((from, record)) => {
                     self.take_out(&from, &record)?;
-                    result.moves.push(Move { from, record, to: place });
+                    result.moves.push(Move {
+                        from,
+                        record,
+                        to: place,
+                    });
                 }
                 None => result.created.push(place),
             }
@@ -150,17 +164,32 @@ impl Runner {
     }
 
     /// Leaves what is gone for a later pass.
-    pub(crate) fn put_back(&mut self, pass: &mut Pass, recognised: &mut Recognised) -> Result<(), StepError> {
+    pub(crate) fn put_back(
+        &mut self,
+        pass: &mut Pass,
+        recognised: &mut Recognised,
+    ) -> Result<(), StepError> {
         for missed in std::mem::take(&mut recognised.deleted) {
             if self.stored(missed.slot, &missed.name)?.is_none() {
-                self.put(missed.slot, &missed.name, Some(Stored { base: Some(missed.record), intent: None }))?;
+                self.put(
+                    missed.slot,
+                    &missed.name,
+                    Some(Stored {
+                        base: Some(missed.record),
+                        intent: None,
+                    }),
+                )?;
             }
             self.queue_scan(missed.slot, Scope::Names([missed.name].into()));
         }
         for (_, limbo) in pass.limbo.drain() {
             if self.stored(limbo.parent, &limbo.name)?.is_none() {
-                self.tree.relocate(limbo.slot, Some(limbo.parent), limbo.name.clone());
-                let stored = Stored { base: Some(limbo.record), intent: None };
+                self.tree
+                    .relocate(limbo.slot, Some(limbo.parent), limbo.name.clone());
+                let stored = Stored {
+                    base: Some(limbo.record),
+                    intent: None,
+                };
                 self.put(limbo.parent, &limbo.name, Some(stored))?;
                 self.queue_scan(limbo.parent, Scope::Names([limbo.name].into()));
             } else {
@@ -171,11 +200,21 @@ impl Runner {
     }
 
     /// What is still in limbo is deleted, with all that was inside.
-    pub(crate) fn sink_limbo(&mut self, pass: &mut Pass, recognised: &mut Recognised) -> Result<(), StepError> {
-        recognised.from_root += recognised.deleted.iter().filter(|missed| missed.slot == ROOT).count();
+    pub(crate) fn sink_limbo(
+        &mut self,
+        pass: &mut Pass,
+        recognised: &mut Recognised,
+    ) -> Result<(), StepError> {
+        recognised.from_root += recognised
+            .deleted
+            .iter()
+            .filter(|missed| missed.slot == ROOT)
+            .count();
         let gone: Vec<_> = pass.limbo.drain().map(|(_, limbo)| limbo).collect();
-        recognised.from_root +=
-            gone.iter().filter(|limbo| limbo.parent == ROOT && !limbo.record.is_husk()).count();
+        recognised.from_root += gone
+            .iter()
+            .filter(|limbo| limbo.parent == ROOT && !limbo.record.is_husk())
+            .count();
         for limbo in gone {
             self.sink(limbo, recognised)?;
         }
@@ -187,9 +226,21 @@ impl Runner {
             self.put(limbo.slot, &name, None)?;
             let Some(record) = stored.base else { continue };
             if record.group().is_none() {
-                recognised.deleted.push(Missed { slot: limbo.slot, name, record });
+                recognised.deleted.push(Missed {
+                    slot: limbo.slot,
+                    name,
+                    record,
+                });
             } else if let Some(child) = self.tree.child(limbo.slot, &name) {
-                self.sink(Limbo { slot: child, record, parent: limbo.slot, name }, recognised)?;
+                self.sink(
+                    Limbo {
+                        slot: child,
+                        record,
+                        parent: limbo.slot,
+                        name,
+                    },
+                    recognised,
+                )?;
             }
         }
         recognised.deleted_directories.push(limbo);
@@ -204,12 +255,24 @@ impl Runner {
         let mut left = false;
         for (name, bytes) in self.view.records(ROOT_GROUP)? {
             let name = Name::new(name).map_err(|_| StepError::Record)?;
-            let before = record::decode::<Stored>(&bytes)?.base.is_some_and(|base| !base.is_husk());
+            let before = record::decode::<Stored>(&bytes)?
+                .base
+                .is_some_and(|base| !base.is_husk());
             // Something else under the name of a recorded thing is a person's doing, too.
-            let replaced = recognised.created.iter().any(|found| found.slot == ROOT && found.name == name);
-            left |= before && (replaced || self.stored(ROOT, &name)?.is_some_and(|stored| stored.base.is_some()));
+            let replaced = recognised
+                .created
+                .iter()
+                .any(|found| found.slot == ROOT && found.name == name);
+            left |= before
+                && (replaced
+                    || self
+                        .stored(ROOT, &name)?
+                        .is_some_and(|stored| stored.base.is_some()));
         }
-        let moved = recognised.moves.iter().any(|moved| moved.from.0 == ROOT || moved.to.slot == ROOT);
+        let moved = recognised
+            .moves
+            .iter()
+            .any(|moved| moved.from.0 == ROOT || moved.to.slot == ROOT);
         Ok(!left && !moved)
     }
 
@@ -238,7 +301,9 @@ impl Runner {
         self.rules.forget(slot);
         self.behind.remove(&slot);
         self.blocked.remove(&slot);
-        self.problems.clear_directory(crate::problems::Pass::Scan, slot);
-        self.problems.clear_directory(crate::problems::Pass::Apply, slot);
+        self.problems
+            .clear_directory(crate::problems::Pass::Scan, slot);
+        self.problems
+            .clear_directory(crate::problems::Pass::Apply, slot);
     }
 }

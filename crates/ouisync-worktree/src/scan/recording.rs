@@ -57,7 +57,11 @@ impl Read for Source<'_> {
             return Err(io::Error::other("stopping"));
         }
         self.file.read(buffer).inspect_err(|error| {
-            self.failure = Some(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error));
+            self.failure = Some(
+                error
+                    .raw_os_error()
+                    .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
+            );
         })
     }
 }
@@ -65,19 +69,33 @@ impl Read for Source<'_> {
 impl Runner {
     /// Commits everything. Renames and deletions first: they need no reading.
     pub(crate) fn record(&mut self, root: &Root, recognised: Recognised) -> Result<(), StepError> {
-        let Recognised { moves, mut edited, created, deleted, deleted_directories, .. } = recognised;
+        let Recognised {
+            moves,
+            mut edited,
+            created,
+            deleted,
+            deleted_directories,
+            ..
+        } = recognised;
         for moved in moves {
             self.record_move(root, moved, &mut edited)?;
         }
         for mut missed in deleted {
             self.resolve(missed.slot, &missed.name, &mut missed.record)?;
-            self.operations.extend(missed.record.seen(&missed.name).iter().flat_map(edit::delete));
+            self.operations.extend(
+                missed
+                    .record
+                    .seen(&missed.name)
+                    .iter()
+                    .flat_map(edit::delete),
+            );
             self.is_quiet(missed.slot, &missed.name);
         }
         for mut limbo in deleted_directories {
             if !limbo.record.is_husk() {
                 self.resolve(limbo.parent, &limbo.name, &mut limbo.record)?;
-                self.operations.extend(limbo.record.seen(&limbo.name).iter().flat_map(edit::delete));
+                self.operations
+                    .extend(limbo.record.seen(&limbo.name).iter().flat_map(edit::delete));
             }
             self.forget_directory(limbo.slot);
         }
@@ -91,7 +109,9 @@ impl Runner {
                 break;
             }
             if handle.as_ref().is_none_or(|(slot, _)| *slot != found.slot) {
-                let Some(path) = self.tree.path(found.slot) else { continue };
+                let Some(path) = self.tree.path(found.slot) else {
+                    continue;
+                };
                 match root.directory(&path) {
                     Ok(opened) => handle = Some((found.slot, opened)),
                     Err(_) => {
@@ -100,7 +120,9 @@ impl Runner {
                     }
                 }
             }
-            let Some((_, directory)) = &handle else { continue };
+            let Some((_, directory)) = &handle else {
+                continue;
+            };
             self.record_content(directory.as_fd(), found)?;
             if self.batched.0 >= BATCH_FILES || self.batched.1 >= BATCH_BYTES {
                 self.flush(&[])?;
@@ -109,21 +131,41 @@ impl Runner {
         self.flush(&[])
     }
 
-    fn record_move(&mut self, root: &Root, moved: Move, edited: &mut Vec<Found>) -> Result<(), StepError> {
-        let Move { from, mut record, to } = moved;
+    fn record_move(
+        &mut self,
+        root: &Root,
+        moved: Move,
+        edited: &mut Vec<Found>,
+    ) -> Result<(), StepError> {
+        let Move {
+            from,
+            mut record,
+            to,
+        } = moved;
         self.resolve(from.0, &from.1, &mut record)?;
         let parent = self.parent_node(to.slot)?;
-        let Some(mut seen) = record.seen(&to.name) else { return Ok(()) };
+        let Some(mut seen) = record.seen(&to.name) else {
+            return Ok(());
+        };
         if record.conflict && record.parts.iter().any(|part| part.shared) {
             // One of several values becomes a file of its own, so its whole value is needed.
             let reading = match self.tree.path(to.slot).map(|path| root.directory(&path)) {
-                Some(Ok(directory)) => self.read(directory.as_fd(), to.slot, &to.name, record.content())?,
+                Some(Ok(directory)) => {
+                    self.read(directory.as_fd(), to.slot, &to.name, record.content())?
+                }
                 _ => Reading::Nothing,
             };
             match reading {
                 Reading::Value(_, value) => seen.value = value,
                 Reading::Busy | Reading::Nothing => {
-                    self.put(from.0, &from.1, Some(Stored { base: Some(record), intent: None }))?;
+                    self.put(
+                        from.0,
+                        &from.1,
+                        Some(Stored {
+                            base: Some(record),
+                            intent: None,
+                        }),
+                    )?;
                     self.queue_scan(from.0, Scope::Names([from.1].into()));
                     self.queue_later(to.slot, to.name, self.options.debounce);
                     return Ok(());
@@ -138,8 +180,15 @@ impl Runner {
                 _ => None,
             })
             .collect();
-        let mut parts: Vec<_> = record.parts.iter().filter(|part| placed.contains(&part.node)).cloned().collect();
-        let own = placed.iter().filter(|node| !record.nodes().any(|known| known == **node));
+        let mut parts: Vec<_> = record
+            .parts
+            .iter()
+            .filter(|part| placed.contains(&part.node))
+            .cloned()
+            .collect();
+        let own = placed
+            .iter()
+            .filter(|node| !record.nodes().any(|known| known == **node));
         parts.extend(own.map(|node| Part::own(*node)));
         record.parts = parts;
         record.pending = true;
@@ -148,14 +197,28 @@ impl Runner {
         if record.fingerprint.same_but_renamed(&to.stat.fingerprint) {
             record.fingerprint = to.stat.fingerprint;
         } else {
-            edited.push(Found { record: Some(record.clone()), slot: to.slot, name: to.name.clone(), stat: to.stat });
+            edited.push(Found {
+                record: Some(record.clone()),
+                slot: to.slot,
+                name: to.name.clone(),
+                stat: to.stat,
+            });
         }
-        self.put(to.slot, &to.name, Some(Stored { base: Some(record), intent: None }))
+        self.put(
+            to.slot,
+            &to.name,
+            Some(Stored {
+                base: Some(record),
+                intent: None,
+            }),
+        )
     }
 
     /// Reads a changed or new file or link and makes its operations.
     fn record_content(&mut self, directory: impl AsFd, found: Found) -> Result<(), StepError> {
-        let Found { slot, name, record, .. } = found;
+        let Found {
+            slot, name, record, ..
+        } = found;
         // The record may have got its operation since.
         let record = match record {
             Some(_) => self.stored(slot, &name)?.and_then(|stored| stored.base),
@@ -164,7 +227,10 @@ impl Runner {
         let behind = self.behind.contains_key(&slot);
         let parent = self.parent_node(slot)?;
         let entry = match behind {
-            true => self.view.entry(parent, &name)?.filter(|entry| !entry.is_directory()),
+            true => self
+                .view
+                .entry(parent, &name)?
+                .filter(|entry| !entry.is_directory()),
             false => None,
         };
         let previous = match (&record, entry.as_ref().map(|entry| &entry.value)) {
@@ -183,7 +249,11 @@ impl Runner {
         self.is_quiet(slot, &name);
         let fingerprint = stat.fingerprint;
         let file = fingerprint.kind == Kind::File;
-        let metadata = if file { fingerprint.metadata() } else { Default::default() };
+        let metadata = if file {
+            fingerprint.metadata()
+        } else {
+            Default::default()
+        };
         let shown = match &value {
             Value::File(content) => Shown::File(outline(content)),
             Value::Symlink(target) => Shown::Symlink(target.clone()),
@@ -192,42 +262,80 @@ impl Runner {
         let mut new = match record {
             Some(mut record) => {
                 self.resolve(slot, &name, &mut record)?;
-                let Some(seen) = record.seen(&name) else { return Ok(()) };
-                let described = file && metadata != record.metadata && metadata != record.fingerprint.metadata();
+                let Some(seen) = record.seen(&name) else {
+                    return Ok(());
+                };
+                let described = file
+                    && metadata != record.metadata
+                    && metadata != record.fingerprint.metadata();
                 if record.same_value(&value) {
                     if described {
                         self.operations.extend(edit::set_metadata(&seen, metadata));
                         record.metadata = metadata;
                     }
                     record
-                } else if let Some(entry) =
-                    entry.filter(|entry| record.shares_node(entry) && matches_value(&shown, &entry.value))
-                {
+                } else if let Some(entry) = entry.filter(|entry| {
+                    record.shares_node(entry) && matches_value(&shown, &entry.value)
+                }) {
                     // The tree has it already: it was being applied when the program ended.
-                    Record { metadata, ..Record::of(&entry, shown, fingerprint) }
+                    Record {
+                        metadata,
+                        ..Record::of(&entry, shown, fingerprint)
+                    }
                 } else {
                     self.operations.extend(edit::write(&seen, value));
                     if file && metadata != record.metadata {
-                        self.operations.push(Operation::SetMetadata { node: seen.node, metadata });
+                        self.operations.push(Operation::SetMetadata {
+                            node: seen.node,
+                            metadata,
+                        });
                         record.metadata = metadata;
                     }
-                    Record { parts: vec![Part::own(seen.node)], pending: true, shown, ..record }
+                    Record {
+                        parts: vec![Part::own(seen.node)],
+                        pending: true,
+                        shown,
+                        ..record
+                    }
                 }
             }
             None => match entry.filter(|entry| matches_value(&shown, &entry.value)) {
-                Some(entry) => Record { metadata, ..Record::of(&entry, shown, fingerprint) },
+                Some(entry) => Record {
+                    metadata,
+                    ..Record::of(&entry, shown, fingerprint)
+                },
                 None => {
                     let node = NodeId::new(NodeKind::Leaf, fresh()?);
                     let described = file.then_some(metadata);
-                    self.operations.extend(edit::create(parent, name.clone(), node, value, described));
-                    Record { parts: vec![Part::own(node)], pending: true, conflict: false, shown, metadata, fingerprint }
+                    self.operations.extend(edit::create(
+                        parent,
+                        name.clone(),
+                        node,
+                        value,
+                        described,
+                    ));
+                    Record {
+                        parts: vec![Part::own(node)],
+                        pending: true,
+                        conflict: false,
+                        shown,
+                        metadata,
+                        fingerprint,
+                    }
                 }
             },
         };
         new.fingerprint = fingerprint;
         self.batched.0 += 1;
         self.batched.1 += fingerprint.size;
-        self.put(slot, &name, Some(Stored { base: Some(new), intent: None }))
+        self.put(
+            slot,
+            &name,
+            Some(Stored {
+                base: Some(new),
+                intent: None,
+            }),
+        )
     }
 
     /// Reads what is at a place now.
@@ -241,7 +349,10 @@ impl Runner {
         let directory = directory.as_fd();
         let unreadable = |this: &mut Self, error: &io::Error| {
             if error.kind() != io::ErrorKind::NotFound {
-                let message = format!("It can't be read ({error}); the version that was recorded stays. {}", advice(error));
+                let message = format!(
+                    "It can't be read ({error}); the version that was recorded stays. {}",
+                    advice(error)
+                );
                 this.problem(slot, Some(name), message);
             }
             Ok(Reading::Nothing)
@@ -271,7 +382,11 @@ impl Runner {
                 }
                 let size = before.fingerprint.size;
                 // One byte more, so that what grows is noticed.
-                let mut source = Source { file: file.take(size.saturating_add(1)), runner: self, failure: None };
+                let mut source = Source {
+                    file: file.take(size.saturating_add(1)),
+                    runner: self,
+                    failure: None,
+                };
                 let ingested = self.view.ingest(&mut source, size, previous);
                 let failure = source.failure.take();
                 match (ingested, failure) {
@@ -285,14 +400,23 @@ impl Runner {
             Kind::Directory | Kind::Special => return Ok(Reading::Nothing),
         };
         match disk::stat(directory, name.as_bytes()) {
-            Ok(Some(after)) if after.fingerprint == before.fingerprint => Ok(Reading::Value(after, value)),
+            Ok(Some(after)) if after.fingerprint == before.fingerprint => {
+                Ok(Reading::Value(after, value))
+            }
             _ => Ok(Reading::Busy),
         }
     }
 
     /// Finds out which operation made what this device recorded itself.
-    pub(crate) fn resolve(&mut self, slot: Slot, name: &Name, record: &mut Record) -> Result<(), StepError> {
-        let Some(parent) = self.tree_node(slot).filter(|_| record.pending) else { return Ok(()) };
+    pub(crate) fn resolve(
+        &mut self,
+        slot: Slot,
+        name: &Name,
+        record: &mut Record,
+    ) -> Result<(), StepError> {
+        let Some(parent) = self.tree_node(slot).filter(|_| record.pending) else {
+            return Ok(());
+        };
         let value = match record.seen(name) {
             Some(seen) => seen.value,
             None => return Ok(()),
@@ -303,7 +427,9 @@ impl Runner {
         let entry = match self.view.entry(parent, name)?.filter(fits) {
             Some(entry) => Some(entry),
             // Under a derived name, if it met another.
-            None if !matches!(value, Value::Directory) => self.view.list(parent)?.into_iter().find(fits),
+            None if !matches!(value, Value::Directory) => {
+                self.view.list(parent)?.into_iter().find(fits)
+            }
             None => None,
         };
         if let Some(entry) = entry {
@@ -323,8 +449,13 @@ fn matches_value(shown: &Shown, value: &Value) -> bool {
 
 fn is_fresh(stat: &Stat) -> bool {
     let changed = stat.fingerprint.changed;
-    let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else { return false };
-    let Ok(seconds) = u64::try_from(changed.0) else { return false };
+    let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else {
+        return false;
+    };
+    let Ok(seconds) = u64::try_from(changed.0) else {
+        return false;
+    };
     // A clock that was set back makes nothing fresh.
-    now.checked_sub(Duration::new(seconds, changed.1)).is_some_and(|age| age < FRESH)
+    now.checked_sub(Duration::new(seconds, changed.1))
+        .is_some_and(|age| age < FRESH)
 }

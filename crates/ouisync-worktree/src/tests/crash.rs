@@ -5,7 +5,9 @@ use super::*;
 /// One side's changes that need every kind of step.
 fn prepare() -> (Device, Device) {
     let (one, other) = pair();
-    for name in ["edit", "delete", "swap1", "swap2", "move", "d/inside", "gone/a", "gone/b", "over"] {
+    for name in [
+        "edit", "delete", "swap1", "swap2", "move", "d/inside", "gone/a", "gone/b", "over",
+    ] {
         one.write(name, format!("base of {name}"));
     }
     sync(&one, &other);
@@ -32,7 +34,10 @@ fn every_step_can_be_the_last() {
         let left = Arc::new(AtomicU64::new(steps));
         other.worktree = None;
         other.fake.pull(&one.fake);
-        other.attach_with(WorktreeOptions { steps_left: Some(left.clone()), ..options() });
+        other.attach_with(WorktreeOptions {
+            steps_left: Some(left.clone()),
+            ..options()
+        });
         let start = Instant::now();
         let finished = loop {
             if start.elapsed() > Duration::from_secs(10) {
@@ -50,7 +55,11 @@ fn every_step_can_be_the_last() {
         other.attach();
         sync(&one, &other);
         let names = |shown: BTreeMap<String, _>| shown.into_keys().collect::<Vec<_>>();
-        assert_eq!(names(one.disk()), names(before.clone()), "stopped after {steps} steps");
+        assert_eq!(
+            names(one.disk()),
+            names(before.clone()),
+            "stopped after {steps} steps"
+        );
         assert_eq!(one.disk(), before, "stopped after {steps} steps");
         if finished {
             break;
@@ -70,7 +79,10 @@ fn a_torn_file_is_not_taken_for_an_edit() {
         one.fake.settle();
         other.worktree = None;
         other.fake.pull(&one.fake);
-        other.attach_with(WorktreeOptions { steps_left: Some(Arc::new(AtomicU64::new(steps))), ..options() });
+        other.attach_with(WorktreeOptions {
+            steps_left: Some(Arc::new(AtomicU64::new(steps))),
+            ..options()
+        });
         let start = Instant::now();
         while !other.worktree.as_ref().unwrap().is_finished() && !other.fake.is_settled() {
             assert!(start.elapsed() < Duration::from_secs(10));
@@ -82,8 +94,14 @@ fn a_torn_file_is_not_taken_for_an_edit() {
             continue;
         }
         torn += 1;
-        let modified = fs::metadata(other.path("file")).unwrap().modified().unwrap();
-        let file = fs::File::options().write(true).open(other.path("file")).unwrap();
+        let modified = fs::metadata(other.path("file"))
+            .unwrap()
+            .modified()
+            .unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(other.path("file"))
+            .unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[0; 17], 0).unwrap();
         file.set_modified(modified).unwrap();
         std::thread::sleep(Duration::from_millis(30));
@@ -100,7 +118,11 @@ fn what_is_left_in_staging_is_kept_if_it_is_not_known() {
     let mut device = Device::new(1);
     device.write("a", "a");
     device.fake.settle();
-    let staging = fs::read_dir(device.root()).unwrap().map(Result::unwrap).find(|e| is_staging(&e.file_name())).unwrap();
+    let staging = fs::read_dir(device.root())
+        .unwrap()
+        .map(Result::unwrap)
+        .find(|e| is_staging(&e.file_name()))
+        .unwrap();
     device.worktree = None;
     fs::write(staging.path().join("old-0001"), "somebody's work").unwrap();
     fs::write(staging.path().join("new-0001"), "half a file").unwrap();

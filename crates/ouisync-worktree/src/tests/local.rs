@@ -30,7 +30,10 @@ fn records_what_is_there_and_what_changes() {
 fn unchanged_files_are_not_read_again() {
     let mut device = Device::new(1);
     for index in 0..50 {
-        device.write(&format!("d{}/{index}", index % 5), format!("content {index}"));
+        device.write(
+            &format!("d{}/{index}", index % 5),
+            format!("content {index}"),
+        );
     }
     device.fake.settle();
     assert_eq!(device.fake.ingested(), 50);
@@ -51,7 +54,10 @@ fn renames_are_moves_and_read_nothing() {
     device.write("edited", "before");
     device.write("case", "case");
     device.fake.settle();
-    let before: Vec<_> = ["top", "a", "b", "edited", "case"].iter().map(|name| node(&device, name)).collect();
+    let before: Vec<_> = ["top", "a", "b", "edited", "case"]
+        .iter()
+        .map(|name| node(&device, name))
+        .collect();
     let ingested = device.fake.ingested();
     fs::create_dir(device.path("new")).unwrap();
     fs::rename(device.path("top/deep"), device.path("new/deeper")).unwrap();
@@ -65,12 +71,15 @@ fn renames_are_moves_and_read_nothing() {
     fs::rename(device.path("case"), device.path("CASE")).unwrap();
     device.fake.settle();
     device.assert_in_step();
-    assert_eq!(device.fake.ingested(), ingested + 1, "only the edited file is read");
+    assert_eq!(
+        device.fake.ingested(),
+        ingested + 1,
+        "only the edited file is read"
+    );
     assert_eq!(node(&device, "other"), before[0]);
     assert_eq!(node(&device, "b"), before[1]);
     assert_eq!(node(&device, "a"), before[2]);
     assert_eq!(node(&device, "CASE"), before[4]);
-    assert_eq!(node(&device, "new/edited".split('/').next().unwrap()).is_some(), true);
 }
 
 #[test]
@@ -113,7 +122,10 @@ fn a_save_by_rename_is_an_edit() {
     fs::rename(device.path("other.tmp"), device.path("other")).unwrap();
     device.fake.settle();
     device.assert_in_step();
-    assert_eq!((node(&device, "document"), node(&device, "other")), (document, other));
+    assert_eq!(
+        (node(&device, "document"), node(&device, "other")),
+        (document, other)
+    );
     // With a backup of the old one.
     fs::rename(device.path("document"), device.path("document~")).unwrap();
     device.write("document", "five");
@@ -182,11 +194,15 @@ fn an_emptied_root_deletes_nothing() {
     }
     fs::rename(device.path("d"), device.directory.path().join("away")).unwrap();
     device.worktree.as_ref().unwrap().rescan();
-    device.fake.wait_until("held", |status| !status.problems.is_empty());
+    device
+        .fake
+        .wait_until("held", |status| !status.problems.is_empty());
     assert_eq!(device.fake.tree(), tree);
     // Also after a start.
     device.attach();
-    device.fake.wait_until("held", |status| !status.problems.is_empty());
+    device
+        .fake
+        .wait_until("held", |status| !status.problems.is_empty());
     assert_eq!(device.fake.tree(), tree);
     // One thing comes back: then the rest was deleted.
     fs::rename(device.directory.path().join("away"), device.path("d")).unwrap();
@@ -207,7 +223,9 @@ fn an_emptied_root_can_be_confirmed() {
         fs::remove_file(device.path(name)).unwrap();
     }
     device.worktree.as_ref().unwrap().rescan();
-    device.fake.wait_until("held", |status| !status.problems.is_empty());
+    device
+        .fake
+        .wait_until("held", |status| !status.problems.is_empty());
     device.worktree.as_ref().unwrap().confirm_deletion();
     device.fake.wait_until("settled", |status| status.settled);
     assert!(device.fake.tree().is_empty());
@@ -229,10 +247,17 @@ fn a_missing_or_replaced_root_pauses() {
     let away = device.directory.path().join("away");
     fs::rename(device.root(), &away).unwrap();
     device.worktree.as_ref().unwrap().rescan();
-    device.fake.wait_until("held", |status| !status.problems.is_empty());
+    device
+        .fake
+        .wait_until("held", |status| !status.problems.is_empty());
     fs::create_dir(device.root()).unwrap();
     device.worktree.as_ref().unwrap().rescan();
-    device.fake.wait_until("replaced", |status| status.problems.iter().any(|p| p.message.contains("Another directory")));
+    device.fake.wait_until("replaced", |status| {
+        status
+            .problems
+            .iter()
+            .any(|p| p.message.contains("Another directory"))
+    });
     assert_eq!(device.fake.tree(), tree);
     fs::remove_dir(device.root()).unwrap();
     fs::rename(&away, device.root()).unwrap();
@@ -244,7 +269,12 @@ fn a_missing_or_replaced_root_pauses() {
     device.write("a", "different");
     device.write("c", "c");
     device.worktree.as_ref().unwrap().rescan();
-    device.fake.wait_until("replaced", |status| status.problems.iter().any(|p| p.message.contains("Another directory")));
+    device.fake.wait_until("replaced", |status| {
+        status
+            .problems
+            .iter()
+            .any(|p| p.message.contains("Another directory"))
+    });
     device.worktree.as_ref().unwrap().adopt_root();
     device.fake.wait_until("settled", |status| status.settled);
     device.fake.settle();
@@ -255,12 +285,19 @@ fn a_missing_or_replaced_root_pauses() {
 #[test]
 fn watching_finds_changes_soon() {
     let mut device = Device::detached(1);
-    device.attach_with(WorktreeOptions { rescan_interval: Duration::from_secs(3600), ..WorktreeOptions::default() });
+    device.attach_with(WorktreeOptions {
+        rescan_interval: Duration::from_secs(3600),
+        ..WorktreeOptions::default()
+    });
     device.fake.settle();
     let wait = |what: &str, done: &dyn Fn() -> bool| {
         let start = Instant::now();
         while !done() {
-            assert!(start.elapsed() < Duration::from_secs(10), "{what}: {:?}", device.fake.tree());
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "{what}: {:?}",
+                device.fake.tree()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
         start.elapsed()
@@ -269,19 +306,31 @@ fn watching_finds_changes_soon() {
     let took = wait("a file", &|| device.fake.tree().contains_key("/a"));
     assert!(took < Duration::from_millis(1000), "{took:?}");
     device.write("d/e/f", "two");
-    wait("in new directories", &|| device.fake.tree().contains_key("/d/e/f"));
+    wait("in new directories", &|| {
+        device.fake.tree().contains_key("/d/e/f")
+    });
     device.write("d/e/g", "three");
-    wait("in a watched directory", &|| device.fake.tree().contains_key("/d/e/g"));
+    wait("in a watched directory", &|| {
+        device.fake.tree().contains_key("/d/e/g")
+    });
     let ingested = device.fake.ingested();
     fs::rename(device.path("d"), device.path("moved")).unwrap();
-    wait("a directory's rename", &|| device.fake.tree().contains_key("/moved/e/g"));
+    wait("a directory's rename", &|| {
+        device.fake.tree().contains_key("/moved/e/g")
+    });
     assert_eq!(device.fake.ingested(), ingested);
     device.write("moved/e/h", "four");
-    wait("below a renamed directory", &|| device.fake.tree().contains_key("/moved/e/h"));
+    wait("below a renamed directory", &|| {
+        device.fake.tree().contains_key("/moved/e/h")
+    });
     fs::remove_file(device.path("moved/e/f")).unwrap();
-    wait("a deletion", &|| !device.fake.tree().contains_key("/moved/e/f"));
+    wait("a deletion", &|| {
+        !device.fake.tree().contains_key("/moved/e/f")
+    });
     fs::rename(device.path("moved/e/h"), device.path("h")).unwrap();
-    wait("a move", &|| device.fake.tree().contains_key("/h") && !device.fake.tree().contains_key("/moved/e/h"));
+    wait("a move", &|| {
+        device.fake.tree().contains_key("/h") && !device.fake.tree().contains_key("/moved/e/h")
+    });
     device.assert_in_step();
 }
 
@@ -291,7 +340,9 @@ fn a_failing_engine_loses_nothing() {
     device.fake.set_failing(true);
     device.write("a", "content");
     device.worktree.as_ref().unwrap().rescan();
-    device.fake.wait_until("a problem", |status| !status.problems.is_empty());
+    device
+        .fake
+        .wait_until("a problem", |status| !status.problems.is_empty());
     device.fake.set_failing(false);
     device.fake.settle();
     device.assert_in_step();

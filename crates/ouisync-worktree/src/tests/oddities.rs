@@ -8,8 +8,16 @@ use super::*;
 fn odd_names_travel() {
     let (one, other) = pair();
     let long = "x".repeat(255);
-    let names: [&[u8]; 8] =
-        [b"-leading", b"new\nline", b"\xff\xfe not text", long.as_bytes(), b" ", b"A", b"a", b"...".as_slice()];
+    let names: [&[u8]; 8] = [
+        b"-leading",
+        b"new\nline",
+        b"\xff\xfe not text",
+        long.as_bytes(),
+        b" ",
+        b"A",
+        b"a",
+        b"...".as_slice(),
+    ];
     for name in names {
         let directory = one.root().join(OsStr::from_bytes(name));
         fs::create_dir(&directory).unwrap();
@@ -46,8 +54,16 @@ fn special_files_are_reported_and_left_alone() {
     one.fake.pull(&other.fake);
     one.fake.settle();
     let problems = one.fake.problems();
-    assert!(problems.iter().any(|problem| problem.starts_with("socket: ")), "{problems:?}");
-    assert!(problems.iter().any(|problem| problem.starts_with("was: ")), "{problems:?}");
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.starts_with("socket: ")),
+        "{problems:?}"
+    );
+    assert!(
+        problems.iter().any(|problem| problem.starts_with("was: ")),
+        "{problems:?}"
+    );
     assert!(one.fake.tree().contains_key("/was"), "not deleted");
     fs::remove_file(one.path("socket")).unwrap();
     fs::remove_file(one.path("was")).unwrap();
@@ -70,8 +86,16 @@ fn ignore_rules_hold() {
     one.write("sub/deep/b.o", "ignored");
     one.write("tracked", "before");
     one.fake.settle();
-    let expected =
-        ["/.ouisyncignore", "/keep.o", "/sub", "/sub/.ouisyncignore", "/sub/build", "/sub/build/x", "/sub/deep", "/tracked"];
+    let expected = [
+        "/.ouisyncignore",
+        "/keep.o",
+        "/sub",
+        "/sub/.ouisyncignore",
+        "/sub/build",
+        "/sub/build/x",
+        "/sub/deep",
+        "/tracked",
+    ];
     assert_eq!(one.fake.tree().into_keys().collect::<Vec<_>>(), expected);
     other.fake.pull(&one.fake);
     other.fake.settle();
@@ -115,7 +139,10 @@ fn another_mount_is_not_crossed() {
     device.write("b", "b");
     device.fake.settle();
     let target = device.path("mnt");
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&target).status();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&target)
+        .status();
     if !mounted.is_ok_and(|status| status.success()) {
         return;
     }
@@ -157,7 +184,10 @@ fn a_file_that_is_being_written_waits() {
     let written = writer.join().unwrap();
     device.fake.settle();
     device.assert_in_step();
-    assert_eq!(device.fake.tree()["/log"].as_ref().unwrap().len(), written as usize * 1000);
+    assert_eq!(
+        device.fake.tree()["/log"].as_ref().unwrap().len(),
+        written as usize * 1000
+    );
 }
 
 #[test]

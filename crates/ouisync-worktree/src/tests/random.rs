@@ -7,7 +7,10 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % below
     }
 }
@@ -19,7 +22,10 @@ fn paths(root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     while next < directories.len() {
         let directory = directories[next].clone();
         next += 1;
-        let mut names: Vec<_> = fs::read_dir(root.join(&directory)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(root.join(&directory))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         names.sort();
         for name in names {
             if is_staging(&name) {
@@ -47,7 +53,10 @@ fn act(random: &mut Random, device: &Device, number: usize, alive: &mut BTreeMap
     let target = root.join(&directory).join(&name);
     let file = (!files.is_empty()).then(|| root.join(&files[random.next(files.len())]));
     let saw = |path: &Path, alive: &mut BTreeMap<Vec<u8>, ()>| {
-        if path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+        if path
+            .symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_file())
+        {
             alive.remove(&fs::read(path).unwrap());
         }
     };
@@ -142,13 +151,19 @@ fn run(seed: u64) {
     sync(&devices[0], &devices[1]);
     let shown: Vec<_> = devices[0].disk().into_values().flatten().collect();
     for content in alive.into_keys() {
-        assert!(shown.contains(&content), "seed {seed}: {:?} is lost", String::from_utf8_lossy(&content[..content.len().min(20)]));
+        assert!(
+            shown.contains(&content),
+            "seed {seed}: {:?} is lost",
+            String::from_utf8_lossy(&content[..content.len().min(20)])
+        );
     }
 }
 
 #[test]
 fn two_directories_converge_and_lose_nothing() {
-    let seeds = std::env::var("OUISYNC_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = std::env::var("OUISYNC_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     for seed in seeds.map_or(0..12, |seed: u64| seed..seed + 1) {
         let outcome = std::panic::catch_unwind(|| run(seed));
         if let Err(panic) = outcome {

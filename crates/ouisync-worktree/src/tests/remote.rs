@@ -40,7 +40,15 @@ fn moves_are_applied_as_moves() {
     fs::rename(one.path("b"), one.path("a")).unwrap();
     fs::rename(one.path("t"), one.path("b")).unwrap();
     sync(&one, &other);
-    assert_eq!(before, (inode("new/deep/z"), inode("new/deep/z/3"), inode("b"), inode("a")));
+    assert_eq!(
+        before,
+        (
+            inode("new/deep/z"),
+            inode("new/deep/z/3"),
+            inode("b"),
+            inode("a")
+        )
+    );
     assert_eq!(other.fake.bytes_read(), read);
     // Parent and child change places.
     fs::rename(one.path("new/deep"), one.path("deep")).unwrap();
@@ -57,11 +65,20 @@ fn concurrent_edits_become_a_conflict() {
     one.write("a.txt", "of one");
     other.write("a.txt", "of other");
     sync(&one, &other);
-    let contents: Vec<_> = one.disk().into_values().flatten().map(|bytes| String::from_utf8(bytes).unwrap()).collect();
+    let contents: Vec<_> = one
+        .disk()
+        .into_values()
+        .flatten()
+        .map(|bytes| String::from_utf8(bytes).unwrap())
+        .collect();
     assert_eq!(contents.len(), 2);
     assert!(contents.contains(&"of one".to_owned()) && contents.contains(&"of other".to_owned()));
     // Deleting one of them settles it.
-    let conflict = one.disk().into_keys().find(|name| name.contains("conflict")).unwrap();
+    let conflict = one
+        .disk()
+        .into_keys()
+        .find(|name| name.contains("conflict"))
+        .unwrap();
     fs::remove_file(one.path(&conflict[1..])).unwrap();
     sync(&one, &other);
     assert_eq!(one.disk().len(), 1);
@@ -69,7 +86,11 @@ fn concurrent_edits_become_a_conflict() {
     one.write("a.txt", "again one");
     other.write("a.txt", "again other");
     sync(&one, &other);
-    let conflict = one.disk().into_keys().find(|name| name.contains("conflict")).unwrap();
+    let conflict = one
+        .disk()
+        .into_keys()
+        .find(|name| name.contains("conflict"))
+        .unwrap();
     fs::rename(one.path(&conflict[1..]), one.path("mine.txt")).unwrap();
     sync(&one, &other);
     assert_eq!(one.disk().len(), 2);
@@ -107,7 +128,13 @@ fn directories_with_files_join() {
     sync(&one, &other);
     let names: Vec<_> = one.disk().into_keys().collect();
     assert_eq!(names.len(), 7, "{names:?}");
-    assert_eq!(names.iter().filter(|name| name.contains("conflict")).count(), 1);
+    assert_eq!(
+        names
+            .iter()
+            .filter(|name| name.contains("conflict"))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -162,13 +189,24 @@ fn a_change_of_the_same_instant_is_kept() {
             }
         }
     };
-    other.attach_with(WorktreeOptions { before_replace: Some(Arc::new(meddle)), ..options() });
+    other.attach_with(WorktreeOptions {
+        before_replace: Some(Arc::new(meddle)),
+        ..options()
+    });
     other.fake.settle();
     other.fake.pull(&one.fake);
     sync(&one, &other);
     let contents: Vec<_> = one.disk().into_values().flatten().collect();
     for content in ["local", "remote"] {
-        assert_eq!(contents.iter().filter(|bytes| *bytes == content.as_bytes()).count(), 2, "{:?}", one.disk());
+        assert_eq!(
+            contents
+                .iter()
+                .filter(|bytes| *bytes == content.as_bytes())
+                .count(),
+            2,
+            "{:?}",
+            one.disk()
+        );
     }
 }
 
@@ -214,7 +252,10 @@ fn unchanged_ranges_are_copied_and_holes_stay() {
     content.extend([5; 1000]);
     one.write("big", &content);
     sync(&one, &other);
-    assert_eq!(fs::metadata(other.path("big")).unwrap().mode() & 0o777, 0o640);
+    assert_eq!(
+        fs::metadata(other.path("big")).unwrap().mode() & 0o777,
+        0o640
+    );
 }
 
 #[test]
@@ -239,8 +280,22 @@ fn a_reader_keeps_its_changes_to_itself() {
     assert_eq!(other.read("b"), "base");
     assert_eq!(other.read("c"), "base");
     assert_eq!(other.read("d/e"), "base");
-    assert!(other.fake.problems().iter().any(|problem| problem.starts_with("a: ")), "{:?}", other.fake.problems());
-    assert!(other.fake.problems().iter().any(|problem| problem.starts_with("new: ")));
+    assert!(
+        other
+            .fake
+            .problems()
+            .iter()
+            .any(|problem| problem.starts_with("a: ")),
+        "{:?}",
+        other.fake.problems()
+    );
+    assert!(
+        other
+            .fake
+            .problems()
+            .iter()
+            .any(|problem| problem.starts_with("new: "))
+    );
     fs::remove_file(other.path("a")).unwrap();
     other.fake.settle();
     assert_eq!(other.read("a"), "theirs");
