@@ -396,9 +396,15 @@ impl Announcer {
         if packs.is_empty() {
             return Ok(());
         }
-        self.sync()?;
-        on_folder(&self.sender, move |folder| folder.commit(Vec::new(), packs, Vec::new(), |_| Ok(())))?;
-        Ok(())
+        let announced = packs.clone();
+        let result = self.sync().and_then(|()| {
+            on_folder(&self.sender, move |folder| folder.commit(Vec::new(), announced, Vec::new(), |_| Ok(())))
+        });
+        if result.is_err() {
+            // Content that was ingested before refers to them: the commit of that announces them.
+            lock(&self.unannounced).packs.extend(packs);
+        }
+        result.map(drop)
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{connection::PeerLink, folder::Folder};
 
 /// Bytes of received packs that may wait for a folder's thread.
 const BULK_WAITING: usize = 16 << 20;
+/// Bytes of received messages that may wait for a folder's thread.
+const MESSAGES_WAITING: usize = 16 << 20;
 
 /// Work that runs on the folder's thread.
 pub(crate) type Job = Box<dyn FnOnce(&mut Folder) + Send>;
@@ -26,8 +28,8 @@ pub(crate) enum Command {
     PeerConnected(Box<NewPeer>),
     /// A channel closed, or its connection.
     PeerDisconnected(PeerKey),
-    /// A message of a peer.
-    Message(PeerKey, FolderMessage),
+    /// A message of a peer; the permit bounds how much waits.
+    Message(PeerKey, FolderMessage, OwnedSemaphorePermit),
     /// Frames of a peer; the permit bounds how much waits.
     Bulk { peer: PeerKey, pack: PackId, first: u32, data: Bytes, permit: OwnedSemaphorePermit },
     /// A message of this size left.
@@ -62,6 +64,7 @@ pub(crate) struct FolderSender {
     pub(crate) folder: FolderId,
     commands: mpsc::UnboundedSender<Command>,
     bulk: Arc<Semaphore>,
+    messages: Arc<Semaphore>,
     credentials: Arc<Mutex<Vec<Credential>>>,
 }
 
@@ -72,6 +75,7 @@ impl FolderSender {
             folder,
             commands,
             bulk: Arc::new(Semaphore::new(BULK_WAITING)),
+            messages: Arc::new(Semaphore::new(MESSAGES_WAITING)),
             credentials: Arc::default(),
         };
         (sender, receiver)
@@ -80,6 +84,15 @@ impl FolderSender {
     /// Queues a command; false when the thread has ended.
     pub(crate) fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok()
+    }
+
+    /// Queues a peer's message of `size` bytes once there is room, so that no peer fills the memory.
+    pub(crate) async fn send_message(&self, peer: PeerKey, message: FolderMessage, size: usize) -> bool {
+        let wanted = u32::try_from(size.min(MESSAGES_WAITING)).unwrap_or(u32::MAX);
+        match self.messages.clone().acquire_many_owned(wanted).await {
+            Ok(permit) => self.send(Command::Message(peer, message, permit)),
+            Err(_) => false,
+        }
     }
 
     /// Queues received frames once there is room.

@@ -164,7 +164,7 @@ impl Session {
                     handshake.message(&message).map_err(|error| error.to_string())?;
                     self.drain(&mut handshake, exporter, side);
                     if let Message::Folder { channel, message } = message {
-                        self.route(channel, message);
+                        self.route(channel, message, bytes.len()).await;
                     }
                 }
                 changed = credentials.changed() => {
@@ -180,10 +180,10 @@ impl Session {
     }
 
     /// A message for a channel that has closed meanwhile is ignored.
-    fn route(&self, channel: ChannelId, message: FolderMessage) {
+    async fn route(&self, channel: ChannelId, message: FolderMessage, size: usize) {
         let route = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&channel).cloned();
         if let Some(route) = route {
-            route.folder.send(Command::Message(route.peer, message));
+            route.folder.send_message(route.peer, message, size).await;
         }
     }
 

@@ -144,14 +144,17 @@ impl RunningFolder {
         Ok(Self { sender, shared, store, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Runs `job` on the folder's thread and waits for its answer.
+    /// Runs `job` on the folder's thread and waits for its answer; what it did is in the snapshot then.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Folder) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         let job = Box::new(move |folder: &mut Folder| {
-            let _ = reply.send(job(folder));
+            let done = job(folder);
+            folder.drain();
+            folder.publish();
+            let _ = reply.send(done);
         });
         if !self.sender.send(Command::Run(job)) {
             return Err(EngineError::Stopping);
@@ -240,7 +243,10 @@ impl Folder {
                 self.peers.remove(&peer);
                 self.sync.peer_disconnected(peer);
             }
-            Command::Message(peer, message) => self.sync.message(peer, message),
+            Command::Message(peer, message, permit) => {
+                self.sync.message(peer, message);
+                drop(permit);
+            }
             Command::Bulk { peer, pack, first, data, permit } => {
                 self.sync.bulk_received(peer, pack, first, data);
                 // What the frames lead to happens before more are let in.

@@ -31,7 +31,13 @@ impl Engine {
         let summary = self.summary(running);
         let snapshot = shared.snapshot();
         let totals = shared.readable().map(|readable| readable.index.totals()).unwrap_or_default();
-        let problems = problems(running, &snapshot);
+        let mut problems = problems(running, &snapshot);
+        if snapshot.locked
+            && let Some(trouble) = self.inner.keys.ring_trouble()
+        {
+            let message = format!("{trouble}; the folder syncs blind until 'ouisync unlock' finds the key ring open");
+            problems.push(Problem { path: None, message });
+        }
         let (upload_rate, download_rate) = shared.rates();
         let names = shared.names();
         let mut peers: Vec<PeerStatus> = Vec::new();
@@ -83,6 +89,8 @@ impl Engine {
         let mut changed = running.shared.subscribe();
         running.shared.rescan();
         let rest = async {
+            // From here on the snapshot shows everything that was done before this call.
+            running.run(|_| Ok(())).await?;
             loop {
                 changed.borrow_and_update();
                 if lacking(&running).is_none() {

@@ -1,0 +1,10 @@
+//! Whole devices in one process over loopback: everything between a view and the network.
+
+mod at_rest;
+mod bounds;
+mod device;
+mod invitations;
+mod members;
+mod restore;
+mod storage;
+mod sync;
