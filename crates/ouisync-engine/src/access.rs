@@ -103,6 +103,8 @@ struct ViewSlot {
     control: Option<Arc<dyn ViewControl>>,
     events: Option<mpsc::UnboundedSender<ViewEvent>>,
     status: ViewStatus,
+    /// Number of events told.
+    told: u64,
 }
 
 /// The last count of conflicts.
@@ -310,18 +312,23 @@ impl Shared {
             return true;
         }
         let dirty = self.readable().and_then(|readable| readable.index.dirty(1).ok());
-        dirty.is_none_or(|dirty| dirty.is_empty()) && self.view_status().settled
+        let heard_all = {
+            let view = lock(&self.view);
+            view.status.settled && view.status.heard == view.told
+        };
+        heard_all && dirty.is_none_or(|dirty| dirty.is_empty())
     }
 
     fn tell_view(&self, event: ViewEvent) {
-        if let Some(events) = &lock(&self.view).events {
+        let mut view = lock(&self.view);
+        if let Some(events) = &view.events {
             // A view that is gone needs no news.
             let _ = events.send(event);
+            view.told += 1;
         }
     }
 
     pub(crate) fn tree_changed(&self) {
-        lock(&self.view).status.settled = false;
         self.tell_view(ViewEvent::TreeChanged);
         self.bump();
     }
@@ -560,7 +567,7 @@ impl FolderAccess for Port {
         if view.events.as_ref().is_some_and(|events| !events.is_closed()) {
             return Err(EngineError::internal("the folder has a view already"));
         }
-        *view = ViewSlot { control: Some(control), events: Some(sender), status: ViewStatus::default() };
+        *view = ViewSlot { control: Some(control), events: Some(sender), ..ViewSlot::default() };
         Ok(receiver)
     }
 

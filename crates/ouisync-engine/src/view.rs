@@ -43,6 +43,8 @@ pub struct ViewKey {
 pub struct ViewStatus {
     /// Every change in the view up to now is recorded as commits, and everything in the tree whose content is here is applied.
     pub settled: bool,
+    /// Number of [`ViewEvent`]s that this accounts for, since the view was attached.
+    pub heard: u64,
     /// What needs the user's attention; these don't stop `settled`.
     pub problems: Vec<Problem>,
 }

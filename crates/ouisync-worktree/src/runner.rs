@@ -45,6 +45,8 @@ pub(crate) struct Runner {
     pub(crate) control: Arc<Control>,
     notices: UnboundedReceiver<Notice>,
     events: UnboundedReceiver<ViewEvent>,
+    /// Number of `events` taken.
+    heard: u64,
     pub(crate) watch: Option<Watch>,
     pub(crate) meta: Meta,
     pub(crate) tree: Directories,
@@ -134,6 +136,7 @@ impl Runner {
             control,
             notices,
             events,
+            heard: 0,
             watch,
             meta,
             rules: Rules::default(),
@@ -302,6 +305,7 @@ impl Runner {
     }
 
     fn on_event(&mut self, event: ViewEvent) {
+        self.heard += 1;
         match event {
             ViewEvent::TreeChanged => {
                 if let Err(error) = self.refresh_behind() {
@@ -638,7 +642,7 @@ impl Runner {
             && self.notices.is_empty()
             && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
         self.control
-            .tell(settled.then_some(self.scanned_up_to), self.problems.list());
+            .tell(settled.then_some(self.scanned_up_to), self.heard, self.problems.list());
     }
 }
 

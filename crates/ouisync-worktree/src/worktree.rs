@@ -195,11 +195,13 @@ impl Control {
         self.notices.clone()
     }
 
-    /// Tells the engine. `done`: the scan number up to which everything is recorded, if all else is settled.
-    pub(crate) fn tell(&self, done: Option<u64>, problems: Vec<ouisync_engine::status::Problem>) {
+    /// Tells the engine. `done`: the scan number up to which everything is recorded, if all else is settled. `heard`: number of
+    /// the engine's events that this accounts for.
+    pub(crate) fn tell(&self, done: Option<u64>, heard: u64, problems: Vec<ouisync_engine::status::Problem>) {
         let mut told = self.told();
         let status = ViewStatus {
             settled: done == Some(told.requested),
+            heard,
             problems,
         };
         if status != told.status {
