@@ -63,6 +63,10 @@ pub(crate) struct QuicTransport {
 }
 
 impl QuicTransport {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place, with the preset that contacts nobody"
+    )]
     pub(crate) async fn bind(options: NetOptions) -> Result<Self, BindError> {
         let device = options.key.device();
         let sockets = socket::check(options.listen)?;

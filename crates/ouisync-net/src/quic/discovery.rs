@@ -78,7 +78,7 @@ fn start(
     device: DeviceId,
     sockets: &[SocketAddr],
     book: LanBook,
-) -> Result<DropGuard, swarm_discovery::SpawnError> {
+) -> Result<DropGuard, Box<swarm_discovery::SpawnError>> {
     let interfaces: Vec<_> = sockets
         .iter()
         .filter_map(|socket| match socket.ip() {
@@ -100,7 +100,7 @@ fn start(
     for socket in sockets {
         discoverer = discoverer.with_addrs(socket.port(), [socket.ip()]);
     }
-    discoverer.spawn(&Handle::current())
+    discoverer.spawn(&Handle::current()).map_err(Box::new)
 }
 
 /// A device in a DNS label: base 32, since 64 hexadecimal digits are one too many.
