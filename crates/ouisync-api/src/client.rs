@@ -23,8 +23,8 @@ use crate::{
     data::{
         AttachRequest, ConfirmRequest, Confirmation, ConnectRequest, CreateRequest, Device, Done,
         Folder, FolderSelection, FolderStatus, Health, Invitation, InviteRequest, JoinRequest,
-        LockRequest, Member, PassphraseRequest, RevokeRequest, Role, RoleRequest, UnlockRequest,
-        Verification, WaitRequest,
+        KeyRingRequest, LockRequest, Member, PassphraseRequest, RevokeRequest, Role, RoleRequest,
+        UnlockRequest, Verification, WaitRequest,
     },
     endpoint,
     error::{ApiError, ErrorBody, ErrorKind},
@@ -289,6 +289,13 @@ impl Client {
     /// Sets or changes the passphrase.
     pub async fn set_passphrase(&self, request: &PassphraseRequest) -> Result<(), ClientError> {
         self.send(Method::PUT, "/v1/passphrase", Some(request))
+            .await
+            .map(done)
+    }
+
+    /// Takes the operating system's key ring into use, or out of it.
+    pub async fn set_key_ring(&self, request: &KeyRingRequest) -> Result<(), ClientError> {
+        self.send(Method::PUT, "/v1/key-ring", Some(request))
             .await
             .map(done)
     }

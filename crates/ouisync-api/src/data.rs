@@ -58,6 +58,9 @@ pub struct Device {
     /// A passphrase seals its reading secrets.
     #[serde(default)]
     pub passphrase_set: bool,
+    /// A key in the operating system's key ring seals them.
+    #[serde(default)]
+    pub key_ring: bool,
 }
 
 /// Asks for a connection.
@@ -388,8 +391,20 @@ pub struct UnlockRequest {
     /// Name or id; all folders when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
-    /// The passphrase.
-    pub passphrase: String,
+    /// The passphrase; not needed where the key ring is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<String>,
+}
+
+/// Takes the operating system's key ring into use, or out of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRingRequest {
+    /// Whether it is to be used.
+    pub enabled: bool,
+    /// The passphrase that it replaces, where one is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<String>,
 }
 
 /// Sets or changes the passphrase.
@@ -418,7 +433,8 @@ redacted!(
     JoinRequest,
     LockRequest,
     UnlockRequest,
-    PassphraseRequest
+    PassphraseRequest,
+    KeyRingRequest
 );
 
 #[cfg(test)]
@@ -435,7 +451,7 @@ mod tests {
         };
         let unlock = UnlockRequest {
             folder: None,
-            passphrase: "SECRET".into(),
+            passphrase: Some("SECRET".into()),
         };
         let invitation = Invitation {
             link: "SECRET".into(),

@@ -7,7 +7,7 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 
 use crate::{
     commands::{
-        completions, connect, demo, device, folder, invite, join, lock, member, members,
+        completions, connect, demo, device, folder, invite, join, keyring, lock, member, members,
         passphrase, pause, repair, resume, revoke, serve, service, status, unlock, verify, wait,
     },
     context::Context,
@@ -71,6 +71,7 @@ enum Command {
     Lock(lock::Arguments),
     Unlock(unlock::Arguments),
     Passphrase(passphrase::Arguments),
+    Keyring(keyring::Arguments),
     Pause(pause::Arguments),
     Resume(resume::Arguments),
     Completions(completions::Arguments),
@@ -103,6 +104,7 @@ impl Command {
             Self::Lock(arguments) => arguments.run(context).await,
             Self::Unlock(arguments) => arguments.run(context).await,
             Self::Passphrase(arguments) => arguments.run(context).await,
+            Self::Keyring(arguments) => arguments.run(context).await,
             Self::Pause(arguments) => arguments.run(context).await,
             Self::Resume(arguments) => arguments.run(context).await,
             Self::Completions(arguments) => arguments.run(),
@@ -280,6 +282,8 @@ mod tests {
             "ouisync verify",
             "ouisync verify Notes",
             "ouisync lock",
+            "ouisync keyring enable",
+            "ouisync keyring disable",
             "ouisync unlock Notes",
             "ouisync pause",
             "ouisync resume Notes",

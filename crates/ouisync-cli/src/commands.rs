@@ -8,6 +8,7 @@ pub(crate) mod device;
 pub(crate) mod folder;
 pub(crate) mod invite;
 pub(crate) mod join;
+pub(crate) mod keyring;
 pub(crate) mod lock;
 pub(crate) mod member;
 pub(crate) mod members;

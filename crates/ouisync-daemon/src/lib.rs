@@ -9,5 +9,6 @@ pub mod serve;
 
 mod device;
 mod http;
+mod key_ring;
 mod refusal;
 mod service;

@@ -21,6 +21,14 @@ pub(crate) fn from_engine(error: &EngineError) -> ErrorBody {
             "Set one first: 'ouisync passphrase set', or give it to 'ouisync lock' on standard input."
         }
         EngineError::WrongPassphrase => "Type it again; nothing was changed.",
+        EngineError::PassphraseNeeded => "Give it as a line on standard input.",
+        EngineError::KeyRing(_) => {
+            "Unlock the key ring of your session (log in, or start its service), then 'ouisync unlock'; nothing is lost."
+        }
+        EngineError::KeyRingUnused => {
+            "See 'ouisync device'; 'ouisync keyring enable' takes it into use."
+        }
+        EngineError::SealingUnsure => "Restart the daemon.",
         EngineError::AmbiguousMember(_) => "See the ids with 'ouisync members'.",
         _ => error.hint(),
     };

@@ -29,6 +29,7 @@ use crate::{
         connections::Connections,
         routes::{self, Api},
     },
+    key_ring::SecretService,
 };
 
 /// Time for a clean end, after which the process ends anyway: what was acknowledged is durable already.
@@ -85,6 +86,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         listen: options.listen,
         lan: options.lan,
         device_name: home.device_name(options.device_name.as_deref())?,
+        key_ring: Some(Arc::new(SecretService::new(home.path()))),
         housekeeping: Housekeeping::default(),
     };
     let engine = tokio::select! {

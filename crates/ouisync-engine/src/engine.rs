@@ -27,11 +27,12 @@ use crate::{
     error::EngineError,
     folder::RunningFolder,
     home::Home,
+    key_ring::KeyRing,
     housekeeping::Housekeeping,
     keys::Keys,
     network::Network,
     status::{
-        DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role,
+        DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role, Sealing,
     },
     view::FolderView,
 };
@@ -50,6 +51,8 @@ pub struct EngineOptions {
     pub lan: bool,
     /// This device's name, as other members see it.
     pub device_name: String,
+    /// The operating system's key ring, where there is one.
+    pub key_ring: Option<Arc<dyn KeyRing>>,
     /// How it looks after its stores.
     pub housekeeping: Housekeeping,
 }
@@ -90,10 +93,10 @@ pub trait CheckProgress: Send {
 impl Engine {
     /// Opens the home (locking it against a second daemon), its key store and folders, and begins to listen.
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { home, listen, lan, device_name, housekeeping } = options;
+        let EngineOptions { home, listen, lan, device_name, key_ring, housekeeping } = options;
         let (home, keys) = blocking(move || {
             let home = Arc::new(Home::open(&home)?);
-            let keys = Arc::new(Keys::open(home.clone(), &device_name)?);
+            let keys = Arc::new(Keys::open(home.clone(), &device_name, key_ring)?);
             Ok((home, keys))
         })
         .await?;
@@ -229,14 +232,34 @@ impl Engine {
         blocking(move || keys.set_passphrase(old.as_ref().map(|old| old.as_str()), &new)).await
     }
 
-    /// A passphrase is set.
-    pub fn has_passphrase(&self) -> bool {
-        self.inner.keys.has_passphrase()
+    /// What seals the reading secrets.
+    pub fn sealing(&self) -> Sealing {
+        self.inner.keys.sealing()
+    }
+
+    /// Seals the reading secrets by a key in the operating system's key ring, in place of the machine's key or of the passphrase,
+    /// which is needed where one is set.
+    pub async fn enable_key_ring(&self, passphrase: Option<String>) -> Result<(), EngineError> {
+        let keys = self.inner.keys.clone();
+        let passphrase = passphrase.map(zeroize::Zeroizing::new);
+        blocking(move || keys.enable_ring(passphrase.as_ref().map(|passphrase| passphrase.as_str()))).await
+    }
+
+    /// Seals the reading secrets by the machine's key instead of the key ring. Locked folders are unlocked by it; returns all that
+    /// are readable, so that the caller attaches their views.
+    pub async fn disable_key_ring(&self) -> Result<Vec<FolderSummary>, EngineError> {
+        if self.sealing() != Sealing::KeyRing {
+            return Err(EngineError::KeyRingUnused);
+        }
+        let summaries = self.unlock(None, None).await?;
+        let keys = self.inner.keys.clone();
+        blocking(move || keys.disable_ring()).await?;
+        Ok(summaries)
     }
 
     /// Forgets the secrets of a folder (all without one) until `unlock`.
     pub async fn lock(&self, folder: Option<FolderId>) -> Result<(), EngineError> {
-        if !self.has_passphrase() {
+        if self.sealing() == Sealing::Machine {
             return Err(EngineError::NoPassphrase);
         }
         for folder in self.chosen(folder)? {
@@ -249,15 +272,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens folders that the passphrase opens; returns those now readable, so that the caller attaches their views.
+    /// Opens folders that the passphrase or the key ring opens (no passphrase is needed then); returns those now readable, so that the caller attaches their views.
     pub async fn unlock(
         &self,
         folder: Option<FolderId>,
-        passphrase: String,
+        passphrase: Option<String>,
     ) -> Result<Vec<FolderSummary>, EngineError> {
         let keys = self.inner.keys.clone();
-        let passphrase = zeroize::Zeroizing::new(passphrase);
-        let opened = blocking(move || keys.unlock(folder, &passphrase)).await?;
+        let passphrase = passphrase.map(zeroize::Zeroizing::new);
+        let open = move || keys.unlock(folder, passphrase.as_ref().map(|passphrase| passphrase.as_str()));
+        let opened = blocking(open).await?;
         let mut summaries = Vec::new();
         for id in opened {
             let Some(record) = self.inner.keys.open_record(&id) else { continue };

@@ -11,6 +11,8 @@ use ouisync_store::{
 };
 use thiserror::Error;
 
+use crate::key_ring::KeyRingError;
+
 /// What a caller can do about an [`EngineError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -42,7 +44,9 @@ pub enum EngineError {
     #[error("there is already a folder '{0}' on this device")]
     NameTaken(String),
     /// A folder's name breaks the rules.
-    #[error("'{0}' can't be a folder's name: use 1 to 64 characters, none of them a control character or '/'")]
+    #[error(
+        "'{0}' can't be a folder's name: use 1 to 64 characters, none of them a control character or '/'"
+    )]
     BadName(String),
     /// This device is a member already.
     #[error("this device already has the folder {0}")]
@@ -62,7 +66,9 @@ pub enum EngineError {
         action: &'static str,
     },
     /// This device was removed from the folder.
-    #[error("this device was removed from the folder; what it holds is kept, but it no longer takes part")]
+    #[error(
+        "this device was removed from the folder; what it holds is kept, but it no longer takes part"
+    )]
     Removed,
     /// The last owner can't go.
     #[error("the member {0} is the folder's last owner: make another member an owner first")]
@@ -73,9 +79,26 @@ pub enum EngineError {
     /// The passphrase doesn't open the key store.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
+    /// The passphrase has to be given.
+    #[error("the passphrase is needed")]
+    PassphraseNeeded,
     /// Locking needs a passphrase.
     #[error("no passphrase is set, so the folder could never be unlocked")]
     NoPassphrase,
+    /// A new folder's secrets can't be kept while what seals them isn't known.
+    #[error("this device is locked, so the secrets of a new folder can't be kept")]
+    DeviceLocked,
+    /// The operating system's key ring is needed and gives nothing.
+    #[error(transparent)]
+    KeyRing(#[from] KeyRingError),
+    /// The key ring isn't in use.
+    #[error("the key ring isn't used on this device")]
+    KeyRingUnused,
+    /// What seals the secrets is being changed; the change failed at a point where only a restart can tell how it ended.
+    #[error(
+        "a change of what seals this device's secrets broke off; nothing is lost, but the daemon must be restarted"
+    )]
+    SealingUnsure,
     /// The invitation can't be used.
     #[error("the invitation can't be used: {0}")]
     Invitation(String),
@@ -118,7 +141,10 @@ pub enum EngineError {
 impl EngineError {
     /// A defect, or a failure of the machine.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self::Store { message: message.into(), kind: ErrorKind::Internal }
+        Self::Store {
+            message: message.into(),
+            kind: ErrorKind::Internal,
+        }
     }
 
     /// What a caller can do about it.
@@ -132,13 +158,18 @@ impl EngineError {
             Self::BadName(_)
             | Self::AmbiguousMember(_)
             | Self::WrongPassphrase
+            | Self::PassphraseNeeded
+            | Self::KeyRingUnused
             | Self::NoPassphrase
             | Self::Invitation(_)
             | Self::Source(_)
             | Self::Address(_) => ErrorKind::Invalid,
             Self::Forbidden { .. } | Self::Removed => ErrorKind::Forbidden,
-            Self::Locked => ErrorKind::Locked,
-            Self::TimedOut(..) | Self::Stopping | Self::Network(_) => ErrorKind::Unavailable,
+            Self::Locked | Self::DeviceLocked => ErrorKind::Locked,
+            Self::KeyRing(_) | Self::TimedOut(..) | Self::Stopping | Self::Network(_) => {
+                ErrorKind::Unavailable
+            }
+            Self::SealingUnsure => ErrorKind::Internal,
             Self::Store { kind, .. } => *kind,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull => ErrorKind::Unavailable,
@@ -151,12 +182,18 @@ impl EngineError {
     pub fn hint(&self) -> &'static str {
         match self.kind() {
             ErrorKind::Invalid => "Check the request and try again; nothing was changed.",
-            ErrorKind::NotFound => "List what there is with 'ouisync status' and 'ouisync members'.",
-            ErrorKind::Conflict => "Choose another name or change the other thing first; nothing was changed.",
+            ErrorKind::NotFound => {
+                "List what there is with 'ouisync status' and 'ouisync members'."
+            }
+            ErrorKind::Conflict => {
+                "Choose another name or change the other thing first; nothing was changed."
+            }
             ErrorKind::Forbidden => "Ask an owner of the folder.",
             ErrorKind::Locked => "Unlock it with 'ouisync unlock'.",
             ErrorKind::Unavailable => "Nothing is lost; try again when the cause is gone.",
-            ErrorKind::Corruption => "Run 'ouisync verify' and then 'ouisync repair'; peers that hold the data will send it again.",
+            ErrorKind::Corruption => {
+                "Run 'ouisync verify' and then 'ouisync repair'; peers that hold the data will send it again."
+            }
             ErrorKind::Internal => "Look at the daemon's log; what was acknowledged is safe.",
         }
     }
@@ -164,28 +201,50 @@ impl EngineError {
 
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
-        Self::Store { message: chain_text(&error), kind: error.kind().into() }
+        Self::Store {
+            message: chain_text(&error),
+            kind: error.kind().into(),
+        }
     }
 }
 
 impl From<IndexError> for EngineError {
     fn from(error: IndexError) -> Self {
-        Self::Store { message: chain_text(&error), kind: error.kind().into() }
+        Self::Store {
+            message: chain_text(&error),
+            kind: error.kind().into(),
+        }
     }
 }
 
 impl From<ContentError> for EngineError {
     fn from(error: ContentError) -> Self {
-        Self::Store { message: chain_text(&error), kind: error.kind().into() }
+        Self::Store {
+            message: chain_text(&error),
+            kind: error.kind().into(),
+        }
     }
 }
 
 impl From<IngestError> for EngineError {
     fn from(error: IngestError) -> Self {
-        let full = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-            .any(|error| error.downcast_ref::<StoreError>().is_some_and(|error| error.kind() == StoreErrorKind::Full));
-        let kind = if full { ErrorKind::Unavailable } else { ErrorKind::Internal };
-        Self::Store { message: chain_text(&error), kind }
+        let full = std::iter::successors(Some(&error as &dyn std::error::Error), |error| {
+            error.source()
+        })
+        .any(|error| {
+            error
+                .downcast_ref::<StoreError>()
+                .is_some_and(|error| error.kind() == StoreErrorKind::Full)
+        });
+        let kind = if full {
+            ErrorKind::Unavailable
+        } else {
+            ErrorKind::Internal
+        };
+        Self::Store {
+            message: chain_text(&error),
+            kind,
+        }
     }
 }
 

@@ -18,6 +18,9 @@ use crate::error::EngineError;
 pub(crate) struct Home {
     path: PathBuf,
     _lock: File,
+    /// Where a test ends the process.
+    #[cfg(test)]
+    pub(crate) fault: std::sync::Arc<Fault>,
 }
 
 impl Home {
@@ -43,7 +46,12 @@ impl Home {
             .open(&lock_path)
             .map_err(fail(&lock_path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+                #[cfg(test)]
+                fault: std::sync::Arc::default(),
+            }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(EngineError::HomeInUse(path.to_owned())),
             Err(errno) => Err(fail(&lock_path)(errno.into())),
         }
@@ -69,28 +77,90 @@ impl Home {
         let path = self.path.join(name);
         let temporary = self.path.join(format!("{name}.new"));
         let result = (|| {
+            self.step()?;
             let mut file = OpenOptions::new()
                 .create(true)
                 .truncate(true)
                 .write(true)
                 .mode(0o600)
                 .open(&temporary)?;
+            self.step()?;
             file.write_all(bytes)?;
+            self.step()?;
             file.sync_all()?;
+            self.step()?;
             fs::rename(&temporary, &path)?;
-            File::open(path.parent().unwrap_or(&self.path))?.sync_all()
+            self.sync_directory_of(&path)
         })();
         result.map_err(|source| EngineError::Io { path, source })
     }
 
-    /// Deletes a small file, if it is there.
+    /// Deletes a small file, if it is there; once this returns it doesn't come back.
     pub(crate) fn remove(&self, name: &str) -> Result<(), EngineError> {
         let path = self.path.join(name);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(EngineError::Io { path, source })
+        let result = (|| {
+            self.step()?;
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+                Ok(()) => self.sync_directory_of(&path),
             }
-            _ => Ok(()),
-        }
+        })();
+        result.map_err(|source| EngineError::Io { path, source })
+    }
+
+    fn sync_directory_of(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        File::open(path.parent().unwrap_or(&self.path))?.sync_all()
+    }
+
+    /// One step that reaches the disk.
+    #[cfg_attr(
+        not(test),
+        expect(
+            clippy::unused_self,
+            clippy::unnecessary_wraps,
+            reason = "a test may end here"
+        )
+    )]
+    fn step(&self) -> io::Result<()> {
+        #[cfg(test)]
+        self.fault.step()?;
+        Ok(())
+    }
+}
+
+/// Ends a process at a chosen step, as far as its disk and key ring can tell: from there on nothing happens.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Fault(std::sync::atomic::AtomicUsize);
+
+#[cfg(test)]
+impl Default for Fault {
+    fn default() -> Self {
+        Self(usize::MAX.into())
+    }
+}
+
+#[cfg(test)]
+impl Fault {
+    /// Lets that many steps happen.
+    pub(crate) fn after(&self, steps: usize) {
+        self.0.store(steps, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub(crate) fn step(&self) -> io::Result<()> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let less = |left: usize| {
+            if left == usize::MAX {
+                Some(left)
+            } else {
+                left.checked_sub(1)
+            }
+        };
+        self.0
+            .fetch_update(SeqCst, SeqCst, less)
+            .map(drop)
+            .map_err(|_| io::Error::other("the process ended"))
     }
 }

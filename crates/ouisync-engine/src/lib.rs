@@ -12,6 +12,7 @@ mod facts;
 mod flush;
 mod folder;
 mod home;
+pub mod key_ring;
 pub mod housekeeping;
 mod keys;
 mod network;

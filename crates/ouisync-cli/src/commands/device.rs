@@ -15,7 +15,7 @@ Examples:
 
 /// Show this device's id, name and addresses
 ///
-/// JSON: {device, name, addresses, passphrase_set}; each address is an argument for 'ouisync connect'.
+/// JSON: {device, name, addresses, passphrase_set, key_ring}; each address is an argument for 'ouisync connect'.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {}

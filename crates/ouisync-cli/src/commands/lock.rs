@@ -22,8 +22,8 @@ Examples:
 
 /// Forget the secrets of one folder or all until 'ouisync unlock'
 ///
-/// Locked folders go on syncing blind, as a safe would; their plain directories are no longer updated. When no passphrase is set
-/// yet, one is read from standard input and set. JSON: {ok}.
+/// Locked folders go on syncing blind, as a safe would; their plain directories are no longer updated. When neither a
+/// passphrase is set nor the key ring used yet, a passphrase is read from standard input and set. JSON: {ok}.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -34,7 +34,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
-        let is_set = client.device().await.map_err(refused)?.passphrase_set;
+        let device = client.device().await.map_err(refused)?;
+        let is_set = device.passphrase_set || device.key_ring;
         let passphrase = match (is_set, passphrase::at_terminal()) {
             (true, _) => None,
             (false, true) => {

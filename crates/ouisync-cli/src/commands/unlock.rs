@@ -11,12 +11,13 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  ouisync unlock                                # asks for the passphrase
+  ouisync unlock                                # asks for the passphrase, or the key ring where that is used
   pass show ouisync | ouisync unlock Notes";
 
-/// Make locked folders readable again, with the passphrase from standard input
+/// Make locked folders readable again, with the passphrase from standard input or the key ring
 ///
-/// At a terminal it is asked for, without echo. JSON: a list of {folder, name, role, path} that can be read now.
+/// At a terminal the passphrase is asked for, without echo. Where the key ring is used, that is asked instead, and standard input
+/// is left alone. JSON: a list of {folder, name, role, path} that can be read now.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -27,7 +28,10 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
-        let passphrase = passphrase::read("Passphrase: ").await?;
+        let passphrase = match client.device().await.map_err(refused)?.key_ring {
+            true => None,
+            false => Some(passphrase::read("Passphrase: ").await?),
+        };
         let folders = client
             .unlock(&UnlockRequest {
                 folder: self.folder,
@@ -38,7 +42,7 @@ impl Arguments {
         if context.json {
             output::json(&folders)?;
         } else if folders.is_empty() {
-            output::line("Nothing was locked by this passphrase.")?;
+            output::line("Nothing was locked.")?;
         } else {
             let names: Vec<_> = folders
                 .iter()

@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use ouisync_api::{
     data::{
         self, Confirmation, CreateRequest, Folder, FolderState, FolderStatus, Invitation,
-        InviteRequest, JoinRequest, LockRequest, Member, PassphraseRequest, Problem, Role,
-        UnlockRequest, Verification,
+        InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest,
+        Problem, Role, UnlockRequest, Verification,
     },
     error::{ErrorBody, ErrorKind},
     event::Event,
@@ -15,7 +15,7 @@ use ouisync_crypto::invitation::InvitationLink;
 use ouisync_engine::{
     engine::{CheckProgress, InvitationOptions},
     error::EngineError,
-    status::{FolderSummary, Role as EngineRole},
+    status::{FolderSummary, Role as EngineRole, Sealing},
 };
 use ouisync_model::id::FolderId;
 use tokio::sync::broadcast;
@@ -34,7 +34,7 @@ impl Service for Device {
         Box::pin(async {
             Ok(translate::device(
                 &self.inner.engine.device(),
-                self.inner.engine.has_passphrase(),
+                self.inner.engine.sealing(),
             ))
         })
     }
@@ -272,6 +272,19 @@ impl Service for Device {
         })
     }
 
+    fn set_key_ring(&self, request: KeyRingRequest) -> Reply<'_, ()> {
+        let inner = self.inner.clone();
+        whole(async move {
+            if request.enabled {
+                return engine(inner.engine.enable_key_ring(request.passphrase).await);
+            }
+            for summary in engine(inner.engine.disable_key_ring().await)? {
+                inner.attach_kept(&summary).await;
+            }
+            Ok(())
+        })
+    }
+
     fn set_passphrase(&self, request: PassphraseRequest) -> Reply<'_, ()> {
         Box::pin(async move {
             check_passphrase(&request.new)?;
@@ -453,7 +466,7 @@ impl Inner {
 
     async fn lock(self: &Arc<Self>, request: LockRequest) -> Result<(), ErrorBody> {
         let folders = self.select(request.folder.as_deref())?;
-        if !self.engine.has_passphrase() {
+        if self.engine.sealing() == Sealing::Machine {
             let Some(passphrase) = request.passphrase else {
                 return Err(from_engine(&EngineError::NoPassphrase));
             };

@@ -2,7 +2,7 @@
 
 use ouisync_api::{data, event::Event};
 use ouisync_engine::status::{
-    DeviceInfo, EngineEvent, FolderState, FolderStatus, FolderSummary, MemberInfo, Role,
+    DeviceInfo, EngineEvent, FolderState, FolderStatus, FolderSummary, MemberInfo, Role, Sealing,
     VerifyOutcome,
 };
 
@@ -34,7 +34,7 @@ pub(super) fn link_role(role: ouisync_crypto::roster::role::Role) -> data::Role 
     }
 }
 
-pub(super) fn device(info: &DeviceInfo, passphrase_set: bool) -> data::Device {
+pub(super) fn device(info: &DeviceInfo, sealing: Sealing) -> data::Device {
     data::Device {
         device: info.device.to_string(),
         name: info.name.clone(),
@@ -43,7 +43,8 @@ pub(super) fn device(info: &DeviceInfo, passphrase_set: bool) -> data::Device {
             .iter()
             .map(|socket| format!("{}@{socket}", info.device))
             .collect(),
-        passphrase_set,
+        passphrase_set: sealing == Sealing::Passphrase,
+        key_ring: sealing == Sealing::KeyRing,
     }
 }
 
@@ -120,11 +121,9 @@ pub(super) fn verification(outcome: VerifyOutcome) -> data::Verification {
 
 pub(super) fn event(event: EngineEvent) -> Event {
     match event {
-        EngineEvent::FolderChanged(folder) => {
-            Event::FolderChanged {
-                folder: folder.to_string(),
-            }
-        }
+        EngineEvent::FolderChanged(folder) => Event::FolderChanged {
+            folder: folder.to_string(),
+        },
         EngineEvent::FoldersChanged => Event::FoldersChanged,
         EngineEvent::Warning { folder, message } => Event::Warning {
             folder: folder.map(|folder| folder.to_string()),

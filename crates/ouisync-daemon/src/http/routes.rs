@@ -13,8 +13,8 @@ use ouisync_api::{
     data::{
         AttachRequest, CheckUpdate, ConfirmRequest, ConnectRequest, CreateRequest, Device, Done,
         Folder, FolderSelection, FolderStatus, Health, Invitation, InviteRequest, JoinRequest,
-        LockRequest, Member, PassphraseRequest, RevokeRequest, RoleRequest, UnlockRequest,
-        Verification, WaitRequest,
+        KeyRingRequest, LockRequest, Member, PassphraseRequest, RevokeRequest, RoleRequest,
+        UnlockRequest, Verification, WaitRequest,
     },
     error::{ApiError, ErrorBody, ErrorKind},
     event::Event,
@@ -84,6 +84,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(lock))
         .routes(routes!(unlock))
         .routes(routes!(set_passphrase))
+        .routes(routes!(set_key_ring))
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(openapi))
@@ -340,7 +341,7 @@ async fn lock(State(api): State<Api>, Input(request): Input<LockRequest>) -> Ans
     done(api.service.lock(request).await)
 }
 
-/// Opens the folders that the passphrase opens.
+/// Opens the folders that the passphrase opens, or the key ring where that is used.
 #[utoipa::path(post, path = "/v1/unlock", request_body = UnlockRequest,
     responses((status = 200, body = Vec<Folder>), (status = "default", body = ApiError)))]
 async fn unlock(
@@ -358,6 +359,16 @@ async fn set_passphrase(
     Input(request): Input<PassphraseRequest>,
 ) -> Answer<Done> {
     done(api.service.set_passphrase(request).await)
+}
+
+/// Keeps the key of reading secrets in the operating system's key ring, or no longer.
+#[utoipa::path(put, path = "/v1/key-ring", request_body = KeyRingRequest,
+    responses((status = 200, body = Done), (status = "default", body = ApiError)))]
+async fn set_key_ring(
+    State(api): State<Api>,
+    Input(request): Input<KeyRingRequest>,
+) -> Answer<Done> {
+    done(api.service.set_key_ring(request).await)
 }
 
 /// Stops transfer of one folder or all.

@@ -8,8 +8,8 @@ use std::{
 use ouisync_api::{
     data::{
         Confirmation, CreateRequest, Device, Folder, FolderState, FolderStatus, Invitation,
-        InviteRequest, JoinRequest, LockRequest, Member, PassphraseRequest, Role, UnlockRequest,
-        Verification,
+        InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest, Role,
+        UnlockRequest, Verification,
     },
     error::{ErrorBody, ErrorKind},
     event::Event,
@@ -103,6 +103,7 @@ impl Service for Fake {
             name: "fake".into(),
             addresses: vec![],
             passphrase_set: false,
+            key_ring: false,
         })
     }
     fn connect(&self, _: String) -> Reply<'_, ()> {
@@ -208,6 +209,9 @@ impl Service for Fake {
     }
     fn unlock(&self, _: UnlockRequest) -> Reply<'_, Vec<Folder>> {
         ok(vec![])
+    }
+    fn set_key_ring(&self, _: KeyRingRequest) -> Reply<'_, ()> {
+        ok(())
     }
     fn set_passphrase(&self, _: PassphraseRequest) -> Reply<'_, ()> {
         ok(())
