@@ -22,7 +22,7 @@ use ouisync_crypto::{
     proof::{Exporter, Side},
     roster::Roster,
 };
-use ouisync_model::id::{DeviceId, FolderId, MemberId};
+use ouisync_model::id::{DeviceId, EpochId, FolderId, MemberId};
 use ouisync_store::store::Store;
 use ouisync_sync::{
     folder::{FolderSync, Limits, PeerKey},
@@ -69,6 +69,8 @@ pub(crate) struct Folder {
     /// Commits whose roster entries haven't come: tried again when the roster grows.
     waiting_commits: VecDeque<commits::Waiting>,
     upkeep: upkeep::Upkeep,
+    /// The epoch that channels were judged by.
+    epoch: Option<EpochId>,
     /// Number of quarantined commits.
     quarantined: u64,
     rates: Rates,
@@ -83,6 +85,8 @@ struct Peer {
     claim: Option<MemberId>,
     /// The same, once the roster knows it as a member's.
     member: Option<MemberId>,
+    /// It was found to be removed; it may hear so until it is dropped.
+    dismissed: Option<Instant>,
 }
 
 /// Bytes moved at the last look.
@@ -130,6 +134,7 @@ impl RunningFolder {
             .spawn(move || {
                 let mut folder = Folder::new(start, own_sender, flusher);
                 let opened = folder.open_readable();
+                let opened = opened.and_then(|()| folder.count_quarantined());
                 let opened = opened.and_then(|()| folder.roster_grew(false));
                 folder.publish();
                 let failed = opened.is_err();
@@ -206,6 +211,7 @@ impl Folder {
             started: Instant::now(),
             waiting_commits: VecDeque::new(),
             upkeep: upkeep::Upkeep::default(),
+            epoch: None,
             quarantined: 0,
             rates: Rates::default(),
         }
@@ -241,6 +247,7 @@ impl Folder {
             Command::PeerConnected(new) => self.peer_connected(*new),
             Command::PeerDisconnected(peer) => {
                 self.peers.remove(&peer);
+                self.forget_waiting(peer);
                 self.sync.peer_disconnected(peer);
             }
             Command::Message(peer, message, permit) => {
@@ -270,6 +277,7 @@ impl Folder {
         if self.sync.facts().failed.get() {
             self.shared.fail("the catalogue can't be read; run 'ouisync verify'");
         }
+        self.drop_dismissed();
         self.do_upkeep();
         self.measure_rates();
     }
@@ -316,8 +324,11 @@ impl Folder {
     }
 
     /// What proves to peers that this device has the folder.
-    fn publish_credentials(&self) {
+    fn publish_credentials(&mut self) {
         let current = self.roster().state().current_epoch().map(|epoch| epoch.epoch);
+        if std::mem::replace(&mut self.epoch, current) != current {
+            self.sync.epoch_changed();
+        }
         let mut credentials: Vec<_> = self
             .keys
             .epochs()

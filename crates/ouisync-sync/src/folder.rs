@@ -278,6 +278,38 @@ impl<F: FolderFacts> FolderSync<F> {
         self.drop_peer(peer, DropReason::RefusedMember(reason));
     }
 
+    /// The peer's member is removed: it hears of the roster and of nothing else any more, so that it learns why. The host
+    /// drops it soon after with [`Self::member_refused`].
+    pub fn member_dismissed(&mut self, peer: PeerKey) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.member = None;
+            state.rights = Rights::Older;
+            self.dirty = true;
+            self.refuse_waiting(peer);
+        }
+    }
+
+    /// Another epoch is the current one: whoever opened its channel with another one must prove itself anew.
+    pub fn epoch_changed(&mut self) {
+        for state in self
+            .peers
+            .values_mut()
+            .filter(|state| state.rights == Rights::Current)
+        {
+            state.rights = Rights::Older;
+        }
+        let peers: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, state)| !state.allowed())
+            .map(|(key, _)| *key)
+            .collect();
+        for peer in peers {
+            self.refuse_waiting(peer);
+        }
+        self.dirty = true;
+    }
+
     /// Tells a peer where devices are; `None`: every peer that may know. Lists above the limits are cut.
     pub fn send_contacts(&mut self, peer: Option<PeerKey>, mut contacts: Vec<Contact>) {
         contacts.truncate(MAX_CONTACTS);

@@ -1,6 +1,9 @@
 //! Commits of a folder: checking those of others, making own ones.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use ouisync_crypto::{
@@ -12,7 +15,10 @@ use ouisync_model::{
     operation::{CommitBody, Operation, PackSize, PackTable},
 };
 use ouisync_store::{catalogue::Disposition, index::batch::IndexBatch};
-use ouisync_sync::{facts::CommitFacts, folder::PeerKey};
+use ouisync_sync::{
+    facts::{CommitFacts, FolderFacts, PackState},
+    folder::PeerKey,
+};
 use tracing::{error, info, warn};
 
 use super::Folder;
@@ -33,6 +39,8 @@ const MAX_BODY: usize = 2 << 20;
 /// A batch of commits that names roster entries that haven't come.
 pub(super) struct Waiting {
     peer: PeerKey,
+    /// Those of the batch that are in the store.
+    accepted: Vec<CommitFacts>,
     commits: Vec<Bytes>,
 }
 
@@ -46,14 +54,23 @@ enum Judgement {
 impl Folder {
     /// Checks commits of a peer and keeps the valid ones.
     pub(super) fn add_commits(&mut self, peer: PeerKey, commits: Vec<Bytes>) {
-        let mut accepted = Vec::new();
+        self.add_waiting(Waiting { peer, accepted: Vec::new(), commits });
+    }
+
+    fn add_waiting(&mut self, waiting: Waiting) {
+        let Waiting { peer, mut accepted, commits } = waiting;
+        let mut released = Vec::new();
         for (position, bytes) in commits.iter().enumerate() {
             match self.judge(bytes) {
                 Ok(Judgement::Known) => {}
                 Ok(Judgement::New(commit, disposition)) => {
                     self.notice_own(&commit);
                     match self.store.put_commits(std::slice::from_ref(&commit), disposition, false) {
-                        Ok(_) => accepted.extend(facts_of(&commit, disposition)),
+                        Ok(_) => {
+                            self.quarantined += u64::from(disposition == Disposition::Quarantined);
+                            accepted.extend(facts_of(&commit, disposition));
+                            released.extend(commit.header().released.iter().map(|dot| dot.pack));
+                        }
                         Err(error) => {
                             error!(folder = %self.id, %error, "can't store a commit");
                             self.shared.fail(&error.to_string());
@@ -65,23 +82,42 @@ impl Folder {
                     // The roster comes before commits, so this is rare: wait for it.
                     self.settle_received();
                     let commits = commits[position..].to_vec();
-                    self.waiting_commits.push_back(Waiting { peer, commits });
-                    return;
+                    self.waiting_commits.push_back(Waiting { peer, accepted, commits });
+                    return self.forget_dead(released);
                 }
                 Err(reason) => {
                     self.settle_received();
-                    return self.sync.commits_refused(peer, &accepted, reason);
+                    self.sync.commits_refused(peer, &accepted, reason);
+                    return self.forget_dead(released);
                 }
             }
         }
         self.settle_received();
         self.sync.commits_accepted(peer, &accepted);
+        self.forget_dead(released);
+    }
+
+    /// Of these packs, those that are not live any more are neither fetched nor owed.
+    fn forget_dead(&mut self, mut packs: Vec<PackId>) {
+        let facts = self.sync.facts();
+        packs.retain(|pack| facts.pack(pack).is_none_or(|facts| !facts.live));
+        self.sync.packs_released(&packs);
     }
 
     /// Tries commits again whose roster entries were missing.
     pub(super) fn retry_waiting_commits(&mut self) {
-        for Waiting { peer, commits } in std::mem::take(&mut self.waiting_commits) {
-            self.add_commits(peer, commits);
+        for waiting in std::mem::take(&mut self.waiting_commits) {
+            self.add_waiting(waiting);
+        }
+    }
+
+    /// The peer is gone: what of its commits still waits is asked of others, what is stored of them is theirs to hear.
+    pub(super) fn forget_waiting(&mut self, peer: PeerKey) {
+        let (gone, stay) = std::mem::take(&mut self.waiting_commits).into_iter().partition(|waiting| waiting.peer == peer);
+        self.waiting_commits = stay;
+        let gone: VecDeque<Waiting> = gone;
+        for waiting in gone {
+            self.sync.commits_accepted(peer, &waiting.accepted);
         }
     }
 
@@ -200,14 +236,35 @@ impl Folder {
         }
         if !accept.is_empty() {
             self.store.set_disposition(&accept, Disposition::Accepted)?;
+            for pack in self.packs_added(&accept)? {
+                if self.sync.facts().pack(&pack).is_some_and(|facts| facts.state == PackState::Missing) {
+                    self.sync.pack_lost(pack);
+                }
+            }
         }
         if !quarantine.is_empty() {
             warn!(folder = %self.id, commits = quarantine.len(), "quarantined what a removed member did meanwhile");
             self.store.set_disposition(&quarantine, Disposition::Quarantined)?;
+            let packs = self.packs_added(&quarantine)?;
+            self.forget_dead(packs);
             self.rebuild_readable()?;
         }
-        self.quarantined = self.store.quarantined()?.len() as u64;
+        self.count_quarantined()?;
         self.apply_arrived();
+        Ok(())
+    }
+
+    fn packs_added(&self, commits: &[CommitId]) -> Result<Vec<PackId>, EngineError> {
+        let mut packs = Vec::new();
+        for id in commits {
+            let commit = self.store.commit(*id)?;
+            packs.extend(commit.iter().flat_map(|commit| &commit.header().added).map(|add| add.pack));
+        }
+        Ok(packs)
+    }
+
+    pub(super) fn count_quarantined(&mut self) -> Result<(), EngineError> {
+        self.quarantined = self.store.quarantined()?.len() as u64;
         Ok(())
     }
 
@@ -263,11 +320,17 @@ impl Folder {
         }
         let readable = self.readable.clone().ok_or(EngineError::Locked)?;
         let mut made = Vec::new();
+        let mut failure = None;
         for part in parts(operations, packs, released) {
-            let commit = self.make_commit(&identity, part)?;
-            made.push(commit);
+            match self.make_commit(&identity, part) {
+                Ok(commit) => made.push(commit),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
         }
-        let applied = readable.apply_own(&made, records)?;
+        // What is durable is announced, whatever becomes of the rest.
         let facts: Vec<_> =
             made.iter().flat_map(|(commit, _)| facts_of(commit, Disposition::Accepted)).collect();
         self.announce(&facts);
@@ -276,8 +339,13 @@ impl Folder {
             .flat_map(|(commit, _)| commit.header().released.iter().map(|dot| dot.pack))
             .collect();
         self.sync.packs_released(&released);
+        let complete = failure.is_none();
+        let applied = readable.apply_own(&made, |batch| if complete { records(batch) } else { Ok(()) })?;
         if applied.tree_changed {
             self.shared.tree_changed();
+        }
+        if let Some(error) = failure {
+            return Err(error);
         }
         Ok(made.last().map(|(commit, _)| commit.id()))
     }

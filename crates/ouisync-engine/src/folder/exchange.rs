@@ -1,6 +1,9 @@
 //! Peers of a folder: what they send is checked here, and what the state machine wants done is done.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use ouisync_crypto::{
@@ -20,6 +23,9 @@ use tracing::{debug, error, info, warn};
 use super::{Folder, Peer};
 use crate::{command::NewPeer, flush::Flushed, status::EngineEvent};
 
+/// How long a removed member may hear of its removal before it is dropped.
+const FAREWELL: Duration = Duration::from_secs(3);
+
 impl Folder {
     pub(super) fn peer_connected(&mut self, new: NewPeer) {
         let NewPeer { peer, device, rights, exporter, side, link, .. } = new;
@@ -29,7 +35,7 @@ impl Folder {
             .as_ref()
             .filter(|identity| self.roster().state().role(&identity.member()).is_some())
             .map(|identity| MemberProof::new(identity, &exporter, side, &self.id));
-        self.peers.insert(peer, Peer { device, exporter, side, link, claim: None, member: None });
+        self.peers.insert(peer, Peer { device, exporter, side, link, claim: None, member: None, dismissed: None });
         self.sync.tick(self.started.elapsed());
         self.sync.peer_connected(peer, rights, proof);
         self.tell_contacts(None);
@@ -188,7 +194,9 @@ impl Folder {
         for (key, peer) in &self.peers {
             let Some(claim) = peer.claim else { continue };
             if state.is_removed(&claim) {
-                refused.push(*key);
+                if peer.dismissed.is_none() {
+                    refused.push(*key);
+                }
             } else if peer.member.is_none() && state.role(&claim).is_some() {
                 proven.push((*key, claim));
             }
@@ -200,6 +208,19 @@ impl Folder {
             self.sync.member_proven(key, member);
         }
         for key in refused {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.dismissed = Some(Instant::now());
+                peer.member = None;
+            }
+            self.sync.member_dismissed(key);
+        }
+    }
+
+    /// Drops removed members that have had the time to hear of it.
+    pub(super) fn drop_dismissed(&mut self) {
+        let is_due = |peer: &Peer| peer.dismissed.is_some_and(|since| since.elapsed() >= FAREWELL);
+        let due: Vec<_> = self.peers.iter().filter(|(_, peer)| is_due(peer)).map(|(key, _)| *key).collect();
+        for key in due {
             self.sync.member_refused(key, "removed from the folder".to_owned());
         }
     }
@@ -225,7 +246,7 @@ impl Folder {
 
     /// Peers for the status: member if proven, device, figures of the exchange.
     pub(super) fn peer_rows(&self) -> Vec<crate::access::PeerRow> {
-        let rows = self.peers.iter().filter_map(|(key, peer)| {
+        let rows = self.peers.iter().filter(|(_, peer)| peer.dismissed.is_none()).filter_map(|(key, peer)| {
             let status = self.sync.peer_status(*key)?;
             Some(crate::access::PeerRow {
                 device: peer.device,

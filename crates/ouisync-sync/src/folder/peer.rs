@@ -53,12 +53,12 @@ impl Peer {
 
     /// Both sides have told what they have.
     pub(super) fn exchanged(&self) -> bool {
-        self.commits.ready && !self.commits.opening && self.commits.heard
+        self.exchanged_opening() && self.commits.heard
     }
 
     /// Our inventory and Heads are out: changes of them may follow.
     pub(super) fn exchanged_opening(&self) -> bool {
-        self.commits.ready && !self.commits.opening
+        self.allowed() && self.commits.ready && !self.commits.opening
     }
 
     pub(super) fn can_serve(&self, pack: &PackId) -> bool {
