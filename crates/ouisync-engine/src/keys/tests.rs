@@ -8,8 +8,10 @@ use std::{
 
 use tempfile::TempDir;
 
+use ouisync_crypto::keystore::KeyStoreKey;
+
 use super::*;
-use crate::key_ring::fake::FakeKeyRing;
+use crate::key_ring::{KeyRingError, fake::FakeKeyRing};
 
 /// A home and the person's key ring, which outlive the process.
 struct Place {
