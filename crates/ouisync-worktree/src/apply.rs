@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     io,
     os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use ouisync_engine::error::ErrorKind;
@@ -29,6 +30,9 @@ use crate::{
 /// Entries of listings that a pass keeps rather than read twice.
 const KEPT: usize = 20_000;
 
+/// Time that a pass takes at most where it can be divided.
+const SHARE: Duration = Duration::from_millis(300);
+
 /// What a pass knows beyond one directory.
 #[derive(Default)]
 pub(crate) struct Plan {
@@ -40,6 +44,8 @@ pub(crate) struct Plan {
     removals: Vec<(Slot, Name, Record)>,
     pub(crate) staged: Vec<Staged>,
     pub(crate) staged_bytes: u64,
+    /// The staging directory, once it was opened.
+    pub(crate) staging: Option<OwnedFd>,
 }
 
 impl Runner {
@@ -84,7 +90,7 @@ impl Runner {
     }
 
     fn apply_behind(&mut self, root: &Root) -> Result<(), StepError> {
-        let behind = std::mem::take(&mut self.behind);
+        let mut behind = std::mem::take(&mut self.behind);
         let mut slots: Vec<_> = behind
             .keys()
             .filter_map(|slot| Some((self.tree.path(*slot)?.len(), *slot)))
@@ -92,15 +98,21 @@ impl Runner {
         slots.sort_unstable();
         let mut queue: VecDeque<_> = slots.iter().map(|(_, slot)| *slot).collect();
         let mut plan = self.plan(&queue)?;
+        for places in self.waiting.values_mut() {
+            places.retain(|(slot, _)| !behind.contains_key(slot));
+        }
         let mut done = HashSet::new();
+        let started = Instant::now();
         while let Some(slot) = queue.pop_front() {
             if self.control.stopping() {
                 return Err(StepError::Stopping);
             }
+            if plan.leaving.is_empty() && started.elapsed() > SHARE {
+                // Nothing moves, so the rest can wait while local changes get their turn.
+                queue.push_front(slot);
+                break;
+            }
             done.insert(slot);
-            self.waiting
-                .values_mut()
-                .for_each(|places| places.retain(|(place, _)| *place != slot));
             self.apply_directory(root, &mut plan, slot)?;
             for (child, marks) in std::mem::take(&mut self.behind) {
                 if done.contains(&child) || !marks.is_empty() {
@@ -114,6 +126,10 @@ impl Runner {
             }
         }
         self.waiting.retain(|_, places| !places.is_empty());
+        for slot in queue {
+            let marks = behind.remove(&slot).unwrap_or_default();
+            self.behind.entry(slot).or_default().extend(marks);
+        }
         let marks: Vec<_> = behind.into_values().flatten().collect();
         self.finish_plan(root, plan, &marks)
     }

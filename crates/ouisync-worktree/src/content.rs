@@ -47,6 +47,8 @@ enum Output {
         file: File,
         stream: Box<dyn ContentStream>,
         at: u64,
+        /// End of what was written; a hole may follow.
+        written: u64,
         size: u64,
         old: Option<Old>,
     },
@@ -85,6 +87,7 @@ impl Transfer {
                     file,
                     stream,
                     at: 0,
+                    written: 0,
                     size: content.size,
                     old,
                 }
@@ -130,6 +133,7 @@ impl Transfer {
             file,
             stream,
             at,
+            written,
             size,
             old,
         } = &mut self.output
@@ -146,15 +150,19 @@ impl Transfer {
                     .map_err(TransferError::Disk)?;
                 stream.skip_chunk().map_err(TransferError::Engine)?;
                 *at += u64::from(chunk.length);
+                *written = *at;
                 continue;
             }
             match stream.next_chunk().map_err(TransferError::Engine)? {
                 Some((offset, bytes)) => {
-                    write_sparse(file, offset, &bytes).map_err(TransferError::Disk)?;
+                    let end = write_sparse(file, offset, &bytes).map_err(TransferError::Disk)?;
+                    *written = (*written).max(end);
                     *at = offset + bytes.len() as u64;
                 }
                 None => {
-                    file.set_len(*size).map_err(TransferError::Disk)?;
+                    if written != size {
+                        file.set_len(*size).map_err(TransferError::Disk)?;
+                    }
                     return Ok(true);
                 }
             }
@@ -228,11 +236,12 @@ impl Old {
     }
 }
 
-/// Writes all but blocks of zeros.
-fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+/// Writes all but blocks of zeros; returns where the last written block ends, 0 if none was written.
+fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<u64> {
     // Blocks end at multiples of their length in the file, where holes can begin.
     let mut from = 0;
     let mut written_from: Option<usize> = None;
+    let mut end = 0;
     while from < bytes.len() {
         let in_block = usize::try_from((offset + from as u64) % BLOCK as u64).unwrap_or(0);
         let to = (from + BLOCK - in_block).min(bytes.len());
@@ -241,16 +250,18 @@ fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
             (true, Some(start)) => {
                 file.write_all_at(&bytes[start..from], offset + start as u64)?;
                 written_from = None;
+                end = offset + from as u64;
             }
             (false, None) => written_from = Some(from),
             _ => {}
         }
         from = to;
     }
-    match written_from {
-        Some(start) => file.write_all_at(&bytes[start..], offset + start as u64),
-        None => Ok(()),
+    if let Some(start) = written_from {
+        file.write_all_at(&bytes[start..], offset + start as u64)?;
+        end = offset + bytes.len() as u64;
     }
+    Ok(end)
 }
 
 /// Copies a range, by sharing blocks where the file system can.

@@ -46,7 +46,7 @@ impl Runner {
                 return Ok(());
             }
         }
-        match self.begin_transfer(root, slot, entry, replaced) {
+        match self.begin_transfer(root, plan, slot, entry, replaced) {
             Ok(mut transfer) if large => {
                 transfer.advance(0).ok();
                 self.transfer = Some(transfer);
@@ -181,17 +181,23 @@ impl Runner {
     fn begin_transfer(
         &mut self,
         root: &Root,
+        plan: &mut Plan,
         slot: Slot,
         entry: Entry,
         replaced: Option<Record>,
     ) -> Result<Transfer, TransferError> {
-        let staging = self.staging(root).map_err(TransferError::Disk)?;
+        let staging = match plan.staging.take() {
+            Some(staging) => staging,
+            None => self.staging(root).map_err(TransferError::Disk)?,
+        };
         let temporary = self.temporary_name("new");
         let old = match &replaced {
             Some(record) => self.old_version(root, slot, &entry.name, record),
             None => None,
         };
-        Transfer::begin(&self.view, &staging, temporary, slot, entry, replaced, old)
+        let begun = Transfer::begin(&self.view, &staging, temporary, slot, entry, replaced, old);
+        plan.staging = Some(staging);
+        begun
     }
 
     fn old_version(

@@ -641,8 +641,11 @@ impl Runner {
             && self.events.is_empty()
             && self.notices.is_empty()
             && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
-        self.control
-            .tell(settled.then_some(self.scanned_up_to), self.heard, self.problems.list());
+        self.control.tell(
+            settled.then_some(self.scanned_up_to),
+            self.heard,
+            self.problems.list(),
+        );
     }
 }
 

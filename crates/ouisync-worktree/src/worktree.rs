@@ -197,7 +197,12 @@ impl Control {
 
     /// Tells the engine. `done`: the scan number up to which everything is recorded, if all else is settled. `heard`: number of
     /// the engine's events that this accounts for.
-    pub(crate) fn tell(&self, done: Option<u64>, heard: u64, problems: Vec<ouisync_engine::status::Problem>) {
+    pub(crate) fn tell(
+        &self,
+        done: Option<u64>,
+        heard: u64,
+        problems: Vec<ouisync_engine::status::Problem>,
+    ) {
         let mut told = self.told();
         let status = ViewStatus {
             settled: done == Some(told.requested),
