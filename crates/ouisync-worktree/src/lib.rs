@@ -8,11 +8,13 @@ pub mod location;
 pub mod worktree;
 
 mod apply;
+mod arrivals;
 mod content;
 mod directories;
 mod disk;
 mod files;
 mod fingerprint;
+mod hearing;
 mod ignored;
 mod ledger;
 mod place;

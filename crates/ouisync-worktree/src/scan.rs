@@ -3,6 +3,7 @@
 //! A pass first lists directories and sorts what it finds; then it recognises renames over the whole pass; then it records,
 //! in batches, so that others get the first files early. What can't be read is reported and never taken for deleted.
 
+mod newcomers;
 mod pass;
 mod recognise;
 mod recording;
