@@ -12,6 +12,9 @@ need ip iproute2
 need tcpdump tcpdump
 need rsync rsync
 need syncthing syncthing
+need dbus-daemon dbus
+need dbus-send dbus
+need gnome-keyring-daemon gnome-keyring
 
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

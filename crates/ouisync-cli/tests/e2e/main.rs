@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod daemon;
+mod keyring;
 mod locks;
 mod members;
 mod node;

@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) files: PathBuf,
     name: &'static str,
     process: Option<Child>,
+    /// Set for the daemon and the commands.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 pub(crate) struct Ended {
@@ -56,6 +58,7 @@ impl Node {
             files: root.join("files"),
             name,
             process: None,
+            environment: Vec::new(),
             scratch,
         }
     }
@@ -77,6 +80,7 @@ impl Node {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ouisync"));
         command.arg("--home").arg(&self.home);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
