@@ -56,6 +56,8 @@ pub(crate) struct PeerRow {
 pub(crate) struct Snapshot {
     pub(crate) role: Option<Role>,
     pub(crate) removed: bool,
+    /// The roster doesn't know this device's key.
+    pub(crate) outside: bool,
     pub(crate) paused: bool,
     pub(crate) locked: bool,
     pub(crate) missing_bytes: u64,

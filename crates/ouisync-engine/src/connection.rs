@@ -238,6 +238,12 @@ impl Session {
                         route.folder.send(Command::Run(Box::new(job)));
                     }
                 }
+                HandshakeOutput::Refused(folder, reason) => {
+                    if let Some(folder) = self.network.folder(&folder) {
+                        let job = move |folder: &mut crate::folder::Folder| folder.join_refused(reason);
+                        folder.send(Command::Run(Box::new(job)));
+                    }
+                }
                 HandshakeOutput::Closed(channel) => {
                     let route =
                         self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);

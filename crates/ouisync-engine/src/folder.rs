@@ -20,11 +20,12 @@ use ouisync_crypto::{
     invitation::InvitationSecret,
     keys::FolderKeys,
     proof::{Exporter, Side},
-    roster::Roster,
+    roster::{Roster, statement::RosterAction},
 };
-use ouisync_model::id::{DeviceId, EpochId, FolderId, MemberId};
+use ouisync_model::id::{DeviceId, EpochId, FolderId, InvitationId, MemberId};
 use ouisync_store::store::Store;
 use ouisync_sync::{
+    codec::ClosedReason,
     folder::{FolderSync, Limits, PeerKey},
     handshake::{Credential, CredentialKind},
 };
@@ -69,6 +70,8 @@ pub(crate) struct Folder {
     /// Commits whose roster entries haven't come: tried again when the roster grows.
     waiting_commits: VecDeque<commits::Waiting>,
     upkeep: upkeep::Upkeep,
+    /// When the next open invitation expires, in seconds since 1970.
+    next_expiry: Option<u64>,
     /// The epoch that channels were judged by.
     epoch: Option<EpochId>,
     /// Number of quarantined commits.
@@ -211,6 +214,7 @@ impl Folder {
             started: Instant::now(),
             waiting_commits: VecDeque::new(),
             upkeep: upkeep::Upkeep::default(),
+            next_expiry: None,
             epoch: None,
             quarantined: 0,
             rates: Rates::default(),
@@ -278,6 +282,9 @@ impl Folder {
             self.shared.fail("the catalogue can't be read; run 'ouisync verify'");
         }
         self.drop_dismissed();
+        if self.next_expiry.is_some_and(|expires| expires <= self.seconds()) {
+            self.publish_credentials();
+        }
         self.do_upkeep();
         self.measure_rates();
     }
@@ -342,29 +349,56 @@ impl Folder {
                 key: keys.secret.store_secret().peer_auth_key(),
             })
             .collect();
-        let now = self.seconds();
-        let open = self.roster().state().open_invitations();
-        let open = open.filter(|invitation| invitation.expires.is_none_or(|expires| now < expires));
-        let mut invitations: Vec<_> = open.map(|invitation| invitation.invitation).collect();
+        let mut invitations = self.invitations();
         if let Some(secret) = &self.joining
             && credentials.is_empty()
         {
-            invitations.push(secret.invitation());
+            let invitation = secret.invitation();
+            invitations.insert(invitation, CredentialKind::Invitation(invitation));
         }
-        invitations.sort_unstable();
-        invitations.dedup();
-        // Who was removed proves nothing.
-        if self.is_removed() {
+        // Who was removed, or came too late to be let in, proves nothing.
+        if self.is_removed() || self.is_outside() {
             credentials.clear();
             invitations.clear();
         }
-        credentials.extend(invitations.into_iter().map(|invitation| Credential {
+        credentials.extend(invitations.into_iter().map(|(invitation, kind)| Credential {
             folder: self.id,
-            kind: CredentialKind::Invitation(invitation),
+            kind,
             key: ouisync_crypto::keys::PeerAuthKey::of_invitation(&invitation),
         }));
         self.sender.set_credentials(credentials);
         self.network.credentials_changed();
+    }
+
+    /// All invitations and whether they are accepted. Notes when that changes by itself.
+    fn invitations(&mut self) -> BTreeMap<InvitationId, CredentialKind> {
+        let now = self.seconds();
+        let roster = &self.sync.facts().roster;
+        let mut invitations = BTreeMap::new();
+        for entry in roster.entries() {
+            if let RosterAction::Invite { invitation, .. } = &entry.statement().action {
+                invitations.insert(*invitation, CredentialKind::Closed(*invitation, ClosedReason::Spent));
+            }
+        }
+        let mut next = None;
+        for open in roster.state().open_invitations() {
+            let invitation = open.invitation;
+            let kind = if open.is_expired(now) {
+                CredentialKind::Closed(invitation, ClosedReason::Expired)
+            } else {
+                next = [next, open.expires].into_iter().flatten().min();
+                CredentialKind::Invitation(invitation)
+            };
+            invitations.insert(invitation, kind);
+        }
+        self.next_expiry = next;
+        invitations
+    }
+
+    /// This device has entered the folder, and the roster doesn't know its key (any more): another device used the
+    /// invitation first, or the device was restored from a backup older than its present key.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.identity.is_some() && self.joining.is_none() && self.role().is_none() && !self.is_removed()
     }
 
     /// This device was removed from the folder.

@@ -72,6 +72,22 @@ pub enum Message {
         #[serde(deserialize_with = "bounded_text::<MAX_ADDRESS, _>")]
         address: String,
     },
+    /// The receiver proved an invitation that the sender no longer accepts.
+    InvitationClosed {
+        /// The channel that the invitation would have opened.
+        channel: ChannelId,
+        /// Why.
+        reason: ClosedReason,
+    },
+}
+
+/// Why an invitation is not accepted any more. The index of a variant is part of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ClosedReason {
+    /// It was used up or revoked.
+    Spent,
+    /// Its time is over.
+    Expired,
 }
 
 /// A message of one folder. The index of a variant is part of the format.

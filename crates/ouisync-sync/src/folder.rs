@@ -264,6 +264,13 @@ impl<F: FolderFacts> FolderSync<F> {
         }
     }
 
+    /// Proves to a connected peer which member we are.
+    pub fn prove(&mut self, peer: PeerKey, proof: MemberProof) {
+        if self.peers.contains_key(&peer) {
+            self.send(peer, FolderMessage::Member { proof });
+        }
+    }
+
     /// The peer's proof is right and its member has a role.
     pub fn member_proven(&mut self, peer: PeerKey, member: MemberId) {
         if let Some(state) = self.peers.get_mut(&peer) {

@@ -13,7 +13,7 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 
 use crate::{
-    codec::{Message, VERSION},
+    codec::{ClosedReason, Message, VERSION},
     folder::Rights,
 };
 
@@ -34,6 +34,8 @@ pub struct Credential {
 /// What a credential's key stands for. Of several that match in one folder the greatest is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CredentialKind {
+    /// An invitation that is not accepted any more. It opens nothing and is not proven; whoever proves it is told.
+    Closed(InvitationId, ClosedReason),
     /// An open invitation.
     Invitation(InvitationId),
     /// An epoch of the folder.
@@ -48,11 +50,12 @@ pub enum CredentialKind {
 }
 
 impl CredentialKind {
-    fn rights(self) -> Rights {
+    fn rights(self) -> Option<Rights> {
         match self {
-            Self::Invitation(invitation) => Rights::Invitation(invitation),
-            Self::Epoch { current: true, .. } => Rights::Current,
-            Self::Epoch { current: false, .. } => Rights::Older,
+            Self::Closed(..) => None,
+            Self::Invitation(invitation) => Some(Rights::Invitation(invitation)),
+            Self::Epoch { current: true, .. } => Some(Rights::Current),
+            Self::Epoch { current: false, .. } => Some(Rights::Older),
         }
     }
 }
@@ -79,6 +82,8 @@ pub enum HandshakeOutput {
     RightsChanged(OpenedChannel),
     /// The channel is no more. Messages and records that still come for it are ignored.
     Closed(ChannelId),
+    /// The peer doesn't accept the invitation that was proven for this folder.
+    Refused(FolderId, ClosedReason),
 }
 
 /// The peer broke the protocol: close the connection.
@@ -116,6 +121,8 @@ pub struct Handshake {
     hello: bool,
     lists: u32,
     open: BTreeMap<FolderId, OpenedChannel>,
+    /// Closed invitations that the peer was told of.
+    told: HashSet<ChannelId>,
     outputs: VecDeque<HandshakeOutput>,
 }
 
@@ -143,6 +150,7 @@ impl Handshake {
             hello: false,
             lists: 0,
             open: BTreeMap::new(),
+            told: HashSet::new(),
             outputs: VecDeque::new(),
         };
         handshake.send(Message::Hello {
@@ -186,6 +194,16 @@ impl Handshake {
                 self.peer_tags = tags.iter().copied().collect();
                 self.match_tags();
             }
+            Message::InvitationClosed { channel, reason } => {
+                let proven = self.expected.values().find(|candidate| {
+                    candidate.channel == *channel
+                        && matches!(candidate.kind, CredentialKind::Invitation(_))
+                });
+                if let Some(candidate) = proven {
+                    self.outputs
+                        .push_back(HandshakeOutput::Refused(candidate.folder, *reason));
+                }
+            }
             Message::Folder { .. } | Message::Observed { .. } => {}
         }
         Ok(())
@@ -226,6 +244,7 @@ impl Handshake {
             .collect();
         let mut tags: Vec<Tag> = credentials
             .iter()
+            .filter(|credential| credential.kind.rights().is_some())
             .map(|credential| credential.key.tag(&self.exporter, self.side))
             .collect();
         tags.sort_unstable();
@@ -248,19 +267,21 @@ impl Handshake {
                 *entry = *candidate;
             }
         }
-        let open: BTreeMap<FolderId, OpenedChannel> = best
-            .into_iter()
-            .map(|(folder, OpenedCandidate { kind, channel, .. })| {
-                (
+        let mut open: BTreeMap<FolderId, OpenedChannel> = BTreeMap::new();
+        for (folder, OpenedCandidate { kind, channel, .. }) in best {
+            if let Some(rights) = kind.rights() {
+                let opened = OpenedChannel {
+                    channel,
                     folder,
-                    OpenedChannel {
-                        channel,
-                        folder,
-                        rights: kind.rights(),
-                    },
-                )
-            })
-            .collect();
+                    rights,
+                };
+                open.insert(folder, opened);
+            } else if let CredentialKind::Closed(_, reason) = kind
+                && self.told.insert(channel)
+            {
+                self.send(Message::InvitationClosed { channel, reason });
+            }
+        }
         for (folder, old) in &self.open {
             if open
                 .get(folder)

@@ -7,7 +7,7 @@ use ouisync_crypto::{
 };
 use ouisync_model::id::{CommitId, DeviceId, MemberId, PackId, RosterEntryId, Sequence};
 use ouisync_sync::codec::{
-    Blob, Chain, CodecError, Contact, Decoder, FolderMessage, MAX_MESSAGE, Message,
+    Blob, Chain, ClosedReason, CodecError, Contact, Decoder, FolderMessage, MAX_MESSAGE, Message,
     bulk::BulkHeader, decode, encode,
 };
 use proptest::{collection::vec, prelude::*};
@@ -111,6 +111,10 @@ fn message() -> impl Strategy<Value = Message> {
             message
         }),
         "[0-9.:]{0,40}".prop_map(|address| Message::Observed { address }),
+        any::<(u64, bool)>().prop_map(|(channel, spent)| Message::InvitationClosed {
+            channel: ChannelId(channel),
+            reason: if spent { ClosedReason::Spent } else { ClosedReason::Expired },
+        }),
     ]
 }
 

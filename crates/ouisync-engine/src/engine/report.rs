@@ -175,6 +175,9 @@ fn lacking(running: &Arc<RunningFolder>) -> Option<&'static str> {
     if snapshot.removed {
         return Some("this device was removed from the folder");
     }
+    if snapshot.outside {
+        return Some("this device is not a member of the folder");
+    }
     if snapshot.paused {
         return Some("the folder is paused");
     }
@@ -195,7 +198,7 @@ fn lacking(running: &Arc<RunningFolder>) -> Option<&'static str> {
 
 fn state(running: &RunningFolder, snapshot: &Snapshot, role: Role) -> FolderState {
     let shared = &running.shared;
-    if snapshot.removed || shared.trouble().is_some() {
+    if snapshot.removed || snapshot.outside || shared.trouble().is_some() {
         return FolderState::Error;
     }
     if snapshot.paused {
@@ -224,6 +227,11 @@ fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
     }
     if snapshot.removed {
         add("this device was removed from the folder: its files stay, and nothing is sent or received any more".to_owned());
+    }
+    if snapshot.outside {
+        add("this device is not a member: another device used the invitation first, or this one was restored from a backup that is \
+             older than its present key; its files stay; forget the folder here and join by a new invitation"
+            .to_owned());
     }
     if let JoinState::Refused(reason) = &*shared.join_state().borrow() {
         add(format!("the invitation can't be used: {reason}"));

@@ -73,7 +73,7 @@ impl Folder {
                         }
                         Err(error) => {
                             error!(folder = %self.id, %error, "can't store a commit");
-                            self.shared.fail(&error.to_string());
+                            self.store_failed(&error);
                             return self.sync.commits_refused(peer, &accepted, "not stored here".to_owned());
                         }
                     }
@@ -126,7 +126,7 @@ impl Folder {
         // An empty batch makes the earlier ones durable: peers count on what is accepted.
         if let Err(error) = self.store.put_commits(&[], Disposition::Accepted, true) {
             error!(folder = %self.id, %error, "can't make commits durable");
-            self.shared.fail(&error.to_string());
+            self.store_failed(&error);
         }
         self.apply_arrived();
     }

@@ -41,6 +41,19 @@ impl Folder {
         self.tell_contacts(None);
     }
 
+    /// Proves to all peers who this device is now.
+    pub(super) fn prove_identity(&mut self) {
+        let Some(identity) = &self.identity else { return };
+        if self.roster().state().role(&identity.member()).is_none() {
+            return;
+        }
+        let proof = |peer: &Peer| MemberProof::new(identity, &peer.exporter, peer.side, &self.id);
+        let proofs: Vec<_> = self.peers.iter().map(|(key, peer)| (*key, proof(peer))).collect();
+        for (peer, proof) in proofs {
+            self.sync.prove(peer, proof);
+        }
+    }
+
     /// Tells one peer, or all, where this device and the members that it is connected to can be reached.
     fn tell_contacts(&mut self, peer: Option<PeerKey>) {
         let as_contact = |(device, sockets): (_, Vec<std::net::SocketAddr>)| Contact {
@@ -121,12 +134,18 @@ impl Folder {
         }
         error!(folder = %self.id, %pack, %error, "can't store a pack");
         if error.kind() == ErrorKind::Full {
-            self.shared.set_trouble(Some(format!(
-                "{error}; what is already stored is safe; free some space, then run 'ouisync resume'"
-            )));
-            self.sync.pause();
+            self.store_failed(error);
         }
         self.sync.pack_lost(pack);
+    }
+
+    /// The store can't take what came: transfers stop until a person acts.
+    pub(super) fn store_failed(&mut self, error: &StoreError) {
+        if error.kind() != ErrorKind::Full {
+            return self.shared.fail(&error.to_string());
+        }
+        self.shared.fail(&format!("{error}; what is already stored is safe; free some space, then run 'ouisync resume'"));
+        self.sync.pause();
     }
 
     pub(super) fn flushed(&mut self, flushed: Flushed) {
@@ -134,7 +153,7 @@ impl Folder {
             Ok(packs) => self.sync.packs_durable(&packs),
             Err(error) => {
                 error!(folder = %self.id, %error, "can't make packs durable");
-                self.shared.fail(&format!("{error}"));
+                self.store_failed(&error);
             }
         }
     }
@@ -182,7 +201,9 @@ impl Folder {
             return;
         }
         if let Some(known) = self.peers.get_mut(&peer) {
-            known.claim = Some(proof.member);
+            if known.claim.replace(proof.member) != Some(proof.member) {
+                known.member = None;
+            }
         }
         self.judge_claims();
     }

@@ -11,6 +11,7 @@ use ouisync_crypto::{
     secret::EpochSecret,
 };
 use ouisync_model::id::{InvitationId, MemberId};
+use ouisync_sync::codec::ClosedReason;
 use tracing::{info, warn};
 
 use super::Folder;
@@ -113,17 +114,14 @@ impl Folder {
                 matches!(&entry.statement().action,
                     ouisync_crypto::roster::statement::RosterAction::Invite { invitation: id, .. } if *id == invitation)
             });
-            let reason = if known {
-                "it was used up or revoked; ask for a new one"
-            } else {
-                // The peer that answered doesn't have it yet.
-                return Ok(());
-            };
-            self.shared.refuse_join(reason);
+            // Otherwise the peer that answered doesn't have it yet.
+            if known {
+                self.join_refused(ClosedReason::Spent);
+            }
             return Ok(());
         };
         if open.expires.is_some_and(|expires| self.seconds() >= expires) {
-            self.shared.refuse_join("it has expired; ask for a new one");
+            self.join_refused(ClosedReason::Expired);
             return Ok(());
         }
         let name = self.key_store.device().name.clone();
@@ -139,6 +137,17 @@ impl Folder {
         self.sync.roster_changed();
         self.unseal()?;
         self.joined()
+    }
+
+    /// A member doesn't accept the invitation any more.
+    pub(crate) fn join_refused(&mut self, reason: ClosedReason) {
+        if self.joining.is_none() || self.role().is_some() {
+            return;
+        }
+        self.shared.refuse_join(match reason {
+            ClosedReason::Spent => "it was used up or revoked; ask for a new one",
+            ClosedReason::Expired => "it has expired; ask for a new one",
+        });
     }
 
     /// This device is a member: the invitation is no longer needed once an epoch's secret is known.

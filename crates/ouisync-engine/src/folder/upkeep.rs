@@ -121,6 +121,7 @@ impl Folder {
         self.save_identity(&new)?;
         self.identity = Some(new);
         self.publish_entries(vec![entry])?;
+        self.prove_identity();
         let message = "this device was restored from a backup: peers had newer commits of it, which were fetched; \
                        it goes on under a new key and nothing was lost";
         warn!(folder = %self.id, "{message}");
@@ -160,6 +161,7 @@ impl Folder {
         let snapshot = Snapshot {
             role: self.role(),
             removed: self.is_removed(),
+            outside: self.is_outside(),
             paused: self.paused,
             locked: self.identity.is_none(),
             missing_bytes: totals.missing_bytes,
@@ -221,6 +223,7 @@ impl Folder {
             self.keys.insert(*epoch, known.generation, known.secret.clone());
         }
         self.roster_grew(true)?;
+        self.prove_identity();
         Ok(())
     }
 
