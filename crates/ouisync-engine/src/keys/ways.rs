@@ -232,6 +232,8 @@ impl Keys {
                 open.entry(record.folder).or_insert(record);
             }
         }
+        // Slots are in random order.
+        opened.sort_unstable();
         if open.is_empty() && slots.folders().next().is_some() {
             // Nothing was opened, so nothing may stay open.
             slots.forget_key();
