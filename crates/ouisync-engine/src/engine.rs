@@ -355,7 +355,8 @@ impl Engine {
             folder.sender.send(Command::Stop);
         }
         let ended = blocking(move || {
-            drop(folders);
+            // Others may still hold one, who waits for it above all.
+            folders.values().for_each(|folder| folder.stop());
             Ok(())
         });
         // A failure here was reported by the folder's thread.

@@ -38,6 +38,9 @@ pub struct ViewKey {
     pub item: Vec<u8>,
 }
 
+/// Item and value of a view's record.
+pub type ViewRecord = (Vec<u8>, Vec<u8>);
+
 /// What a view tells of its own progress, for `status` and `wait`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ViewStatus {
@@ -79,7 +82,7 @@ pub trait FolderAccess: Send + Sync {
     /// A record of the view.
     fn record(&self, key: &ViewKey) -> Result<Option<Vec<u8>>, EngineError>;
     /// All records of a group.
-    fn records(&self, group: [u8; 16]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EngineError>;
+    fn records(&self, group: [u8; 16]) -> Result<Vec<ViewRecord>, EngineError>;
     /// Puts (`Some`) and deletes (`None`) records and clears dirty marks, all or nothing.
     /// A mark made after the view read the directory survives: pass the marks' values from [`Self::dirty`] only.
     fn update(&self, records: Vec<(ViewKey, Option<Vec<u8>>)>, clean: &[NodeId]) -> Result<(), EngineError>;

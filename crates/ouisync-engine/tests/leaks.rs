@@ -1,5 +1,7 @@
 //! Nothing stays of a folder that was forgotten. Alone in its process, as it counts what the process holds.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{fs, time::Duration};
 
 use ouisync_engine::{
@@ -19,14 +21,22 @@ async fn creating_and_forgetting_leaves_nothing() {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         lan: false,
         device_name: "alice".to_owned(),
-        housekeeping: Housekeeping { reserve: 0, ..Housekeeping::default() },
+        housekeeping: Housekeeping {
+            reserve: 0,
+            ..Housekeeping::default()
+        },
         key_ring: None,
     };
     let engine = Engine::start(options).await.unwrap();
     let cycle = async |number: usize| {
-        let folder = engine.create_folder(&format!("folder {number}")).await.unwrap().folder;
+        let folder = engine
+            .create_folder(&format!("folder {number}"))
+            .await
+            .unwrap()
+            .folder;
         let view = engine.view(folder).unwrap();
-        tokio::task::block_in_place(|| view.ingest(&mut &vec![7; 100_000][..], 100_000, None)).unwrap();
+        tokio::task::block_in_place(|| view.ingest(&mut &vec![7; 100_000][..], 100_000, None))
+            .unwrap();
         drop(view);
         engine.forget_folder(folder).await.unwrap();
     };
@@ -47,7 +57,11 @@ async fn creating_and_forgetting_leaves_nothing() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(now.0 <= threads + 4, "{threads} threads became {}", now.0);
-    assert!(now.1 <= handles + 4, "{handles} open files became {}", now.1);
+    assert!(
+        now.1 <= handles + 4,
+        "{handles} open files became {}",
+        now.1
+    );
     assert_eq!(count(home.path().join("home/folders").to_str().unwrap()), 0);
     engine.shutdown().await;
 }

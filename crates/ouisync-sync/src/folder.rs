@@ -252,7 +252,10 @@ impl<F: FolderFacts> FolderSync<F> {
                 self.on_unavailable(peer, pack, first, count)
             }
             FolderMessage::Contacts { contacts } => {
-                self.outputs.push_back(Output::Contacts { peer, contacts })
+                // Whoever is not let in yet must not make us dial.
+                if self.peers.get(&peer).is_some_and(Peer::allowed) {
+                    self.outputs.push_back(Output::Contacts { peer, contacts });
+                }
             }
         }
     }

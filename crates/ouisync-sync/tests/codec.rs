@@ -113,7 +113,11 @@ fn message() -> impl Strategy<Value = Message> {
         "[0-9.:]{0,40}".prop_map(|address| Message::Observed { address }),
         any::<(u64, bool)>().prop_map(|(channel, spent)| Message::InvitationClosed {
             channel: ChannelId(channel),
-            reason: if spent { ClosedReason::Spent } else { ClosedReason::Expired },
+            reason: if spent {
+                ClosedReason::Spent
+            } else {
+                ClosedReason::Expired
+            },
         }),
     ]
 }

@@ -8,7 +8,7 @@ use ouisync_crypto::{
 };
 use ouisync_model::id::{EpochId, FolderId, InvitationId};
 use ouisync_sync::{
-    codec::Message,
+    codec::{ClosedReason, Message},
     folder::Rights,
     handshake::{
         Credential, CredentialKind, Handshake, HandshakeError, HandshakeOutput, OpenedChannel,
@@ -44,6 +44,7 @@ struct Pair {
     ends: [Handshake; 2],
     tags: [Vec<Tag>; 2],
     opened: [Vec<OpenedChannel>; 2],
+    refused: [Vec<(FolderId, ClosedReason)>; 2],
     rng: StdRng,
 }
 
@@ -59,6 +60,7 @@ impl Pair {
             ends,
             tags: Default::default(),
             opened: Default::default(),
+            refused: Default::default(),
             rng,
         };
         pair.run();
@@ -82,6 +84,9 @@ impl Pair {
                         HandshakeOutput::RightsChanged(channel) => {
                             self.opened[end].retain(|open| open.channel != channel.channel);
                             self.opened[end].push(channel);
+                        }
+                        HandshakeOutput::Refused(folder, reason) => {
+                            self.refused[end].push((folder, reason))
                         }
                         HandshakeOutput::Closed(closed) => {
                             self.opened[end].retain(|open| open.channel != closed)
@@ -233,4 +238,42 @@ fn broken_handshakes_are_refused() {
     handshake.message(&hello).expect("valid");
     assert_eq!(handshake.message(&hello), Err(HandshakeError::HelloOrder));
     handshake.message(&proofs(4096)).expect("valid");
+}
+
+#[test]
+fn a_closed_invitation_opens_nothing_and_says_why() {
+    let closed = |folder: u8, number: u8, reason| {
+        let mut credential = invitation(folder, number);
+        credential.kind = CredentialKind::Closed(InvitationId::from_bytes([number; 32]), reason);
+        credential
+    };
+    let mut pair = Pair::new(
+        vec![invitation(1, 9), invitation(2, 8)],
+        vec![
+            epoch(1, 0, true),
+            closed(1, 9, ClosedReason::Spent),
+            invitation(2, 8),
+        ],
+    );
+    let [one, two] = [1, 2].map(|folder| FolderId::from_bytes([folder; 32]));
+    assert_eq!(pair.refused[0], [(one, ClosedReason::Spent)]);
+    assert_eq!(pair.refused[1], []);
+    for end in &pair.opened {
+        assert_eq!(
+            end.iter().map(|open| open.folder).collect::<Vec<_>>(),
+            [two]
+        );
+    }
+    // Nobody proves a closed one, so two that know it learn nothing of each other.
+    let strangers = Pair::new(
+        vec![closed(1, 9, ClosedReason::Spent)],
+        vec![closed(1, 9, ClosedReason::Spent)],
+    );
+    assert!(strangers.refused.iter().all(Vec::is_empty));
+    // Time goes by.
+    let expired = vec![closed(2, 8, ClosedReason::Expired)];
+    pair.ends[1].credentials_changed(expired, &mut pair.rng);
+    pair.run();
+    assert!(pair.opened.iter().all(Vec::is_empty));
+    assert_eq!(pair.refused[0][1..], [(two, ClosedReason::Expired)]);
 }

@@ -123,12 +123,12 @@ impl Engine {
         mut progress: Box<dyn CheckProgress>,
     ) -> Result<VerifyOutcome, EngineError> {
         let running = self.folder(&folder)?;
-        let store = running.store.clone();
+        let (store, stopping) = (running.store.clone(), self.inner.stopping.clone());
         blocking(move || {
             let cancel = AtomicBool::new(false);
             let report = store.verify(
                 |at| {
-                    if !progress.progress(at.bytes, at.total_bytes) {
+                    if !progress.progress(at.bytes, at.total_bytes) || stopping.is_cancelled() {
                         cancel.store(true, Ordering::Relaxed);
                     }
                 },
@@ -229,7 +229,7 @@ fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
         add("this device was removed from the folder: its files stay, and nothing is sent or received any more".to_owned());
     }
     if snapshot.outside {
-        add("this device is not a member: another device used the invitation first, or this one was restored from a backup that is \
+        add("this device is not a member: another device used the invitation first, it was taken back, or this device was restored from a backup that is \
              older than its present key; its files stay; forget the folder here and join by a new invitation"
             .to_owned());
     }

@@ -47,7 +47,7 @@ pub(super) struct Waiting {
 /// What becomes of a commit of somebody else.
 enum Judgement {
     Known,
-    New(Commit, Disposition),
+    New(Box<Commit>, Disposition),
     RosterMissing,
 }
 
@@ -65,7 +65,7 @@ impl Folder {
                 Ok(Judgement::Known) => {}
                 Ok(Judgement::New(commit, disposition)) => {
                     self.notice_own(&commit);
-                    match self.store.put_commits(std::slice::from_ref(&commit), disposition, false) {
+                    match self.store.put_commits(std::slice::from_ref(&*commit), disposition, false) {
                         Ok(_) => {
                             self.quarantined += u64::from(disposition == Disposition::Quarantined);
                             accepted.extend(facts_of(&commit, disposition));
@@ -158,7 +158,7 @@ impl Folder {
             Standing::Unknown { .. } => return Ok(Judgement::RosterMissing),
         };
         self.check_order(&commit).map_err(|error| error.to_string())?;
-        Ok(Judgement::New(commit, disposition))
+        Ok(Judgement::New(Box::new(commit), disposition))
     }
 
     /// The numbers of the commit follow from those of its parents and its author's last ones.

@@ -200,10 +200,10 @@ impl Folder {
             self.sync.member_refused(peer, "the proof's signature is wrong".to_owned());
             return;
         }
-        if let Some(known) = self.peers.get_mut(&peer) {
-            if known.claim.replace(proof.member) != Some(proof.member) {
-                known.member = None;
-            }
+        if let Some(known) = self.peers.get_mut(&peer)
+            && known.claim.replace(proof.member) != Some(proof.member)
+        {
+            known.member = None;
         }
         self.judge_claims();
     }
@@ -227,6 +227,7 @@ impl Folder {
                 peer.member = Some(member);
             }
             self.sync.member_proven(key, member);
+            self.tell_contacts(Some(key));
         }
         for key in refused {
             if let Some(peer) = self.peers.get_mut(&key) {

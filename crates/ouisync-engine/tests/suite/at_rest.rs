@@ -18,9 +18,16 @@ async fn a_locked_folder_goes_on_syncing_blind() {
 
     let error = bob.engine().lock(None).await.unwrap_err();
     assert!(matches!(error, EngineError::NoPassphrase), "{error}");
-    let error = bob.engine().unlock(None, Some("anything".to_owned())).await.unwrap_err();
+    let error = bob
+        .engine()
+        .unlock(None, Some("anything".to_owned()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, EngineError::NoPassphrase), "{error}");
-    bob.engine().set_passphrase(None, "open sesame".to_owned()).await.unwrap();
+    bob.engine()
+        .set_passphrase(None, "open sesame".to_owned())
+        .await
+        .unwrap();
     bob.engine().lock(Some(folder)).await.unwrap();
     assert_eq!(bob.status(folder).await.state, FolderState::Locked);
     let error = bob.engine().view(folder).map(|_| ()).unwrap_err();
@@ -31,7 +38,10 @@ async fn a_locked_folder_goes_on_syncing_blind() {
     alice.write(folder, "large", &large);
     alice.write(folder, "small", b"while bob was locked");
     alice.wait(folder).await;
-    assert!(packs_of(&bob, folder).len() > before, "packs come while it is locked");
+    assert!(
+        packs_of(&bob, folder).len() > before,
+        "packs come while it is locked"
+    );
     assert_eq!(bob.status(folder).await.files, 0);
 
     // A restart leaves it locked, and connected.
@@ -42,38 +52,83 @@ async fn a_locked_folder_goes_on_syncing_blind() {
     alice.write(folder, "later", b"after the restart");
     alice.wait(folder).await;
 
-    let error = bob.engine().unlock(None, Some("open barley".to_owned())).await.unwrap_err();
+    let error = bob
+        .engine()
+        .unlock(None, Some("open barley".to_owned()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, EngineError::WrongPassphrase), "{error}");
-    let opened = bob.engine().unlock(None, Some("open sesame".to_owned())).await.unwrap();
-    assert_eq!(opened.iter().map(|summary| summary.name.as_str()).collect::<Vec<_>>(), ["voyage"]);
+    let opened = bob
+        .engine()
+        .unlock(None, Some("open sesame".to_owned()))
+        .await
+        .unwrap();
+    assert_eq!(
+        opened
+            .iter()
+            .map(|summary| summary.name.as_str())
+            .collect::<Vec<_>>(),
+        ["voyage"]
+    );
     assert_eq!(bob.names(folder), ["large", "later", "own", "small"]);
     assert!(bob.read(folder, "large").as_deref() == Some(&large[..]));
     bob.write(folder, "own", b"from bob again");
     alice.sees(folder, "own", b"from bob again").await;
     // Whom Alice talks to is known again without a new connection.
-    alice.becomes(folder, "sure of Bob", |status| status.peers.iter().any(|peer| peer.connected && peer.member.is_some())).await;
+    alice
+        .becomes(folder, "sure of Bob", |status| {
+            status
+                .peers
+                .iter()
+                .any(|peer| peer.connected && peer.member.is_some())
+        })
+        .await;
     for path in files_below(&bob.home()) {
         let bytes = std::fs::read(&path).unwrap();
-        assert!(!bytes.windows(11).any(|window| window == b"open sesame"), "{}", path.display());
+        assert!(
+            !bytes.windows(11).any(|window| window == b"open sesame"),
+            "{}",
+            path.display()
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_while_locked_is_followed_once_unlocked() {
-    let (alice, bob, carol) = (Device::start("alice").await, Device::start("bob").await, Device::start("carol").await);
+    let (alice, bob, carol) = (
+        Device::start("alice").await,
+        Device::start("bob").await,
+        Device::start("carol").await,
+    );
     let folder = alice.create().await;
     bob.join(&alice.invite(folder, Role::Writer).await).await;
     carol.join(&alice.invite(folder, Role::Reader).await).await;
     bob.wait(folder).await;
     carol.wait(folder).await;
-    bob.engine().set_passphrase(None, "open sesame".to_owned()).await.unwrap();
+    bob.engine()
+        .set_passphrase(None, "open sesame".to_owned())
+        .await
+        .unwrap();
     bob.engine().lock(Some(folder)).await.unwrap();
     alice.engine().remove_member(folder, "carol").await.unwrap();
     alice.write(folder, "after", b"in the new epoch");
     // Bob, locked, can't open the new epoch's secret.
-    bob.engine().unlock(None, Some("open sesame".to_owned())).await.unwrap();
+    bob.engine()
+        .unlock(None, Some("open sesame".to_owned()))
+        .await
+        .unwrap();
     bob.sees(folder, "after", b"in the new epoch").await;
     bob.write(folder, "answer", b"from bob");
     alice.sees(folder, "answer", b"from bob").await;
-    eventually("carol stays out", async || alice.status(folder).await.peers.iter().filter(|peer| peer.connected).count() == 1).await;
+    eventually("carol stays out", async || {
+        alice
+            .status(folder)
+            .await
+            .peers
+            .iter()
+            .filter(|peer| peer.connected)
+            .count()
+            == 1
+    })
+    .await;
 }

@@ -18,7 +18,10 @@ const SOON: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread")]
 async fn forgetting_deletes_the_store_and_nothing_else() {
     let alice = Device::start("alice").await;
-    let (kept, gone) = (alice.create().await, alice.engine().create_folder("other").await.unwrap().folder);
+    let (kept, gone) = (
+        alice.create().await,
+        alice.engine().create_folder("other").await.unwrap().folder,
+    );
     alice.write(kept, "a", b"stays");
     alice.write(gone, "b", b"goes");
     let beside = alice.home().join("beside");
@@ -50,7 +53,10 @@ async fn forgetting_and_stopping_are_quick_while_transfers_run() {
     })
     .await;
     let view = bob.view(folder);
-    timeout(SOON, bob.engine().forget_folder(folder)).await.expect("forgetting is quick").unwrap();
+    timeout(SOON, bob.engine().forget_folder(folder))
+        .await
+        .expect("forgetting is quick")
+        .unwrap();
     assert!(!bob.store(folder).exists());
     assert!(view.write("too late", b"x").is_err());
 
@@ -62,7 +68,10 @@ async fn forgetting_and_stopping_are_quick_while_transfers_run() {
     alice.stop().await;
     let mut carol = carol;
     carol.stop().await;
-    let ended = timeout(SOON, waiting).await.expect("waiting ends with the engine").unwrap();
+    let ended = timeout(SOON, waiting)
+        .await
+        .expect("waiting ends with the engine")
+        .unwrap();
     drop(ended);
     carol.go_on().await;
     alice.go_on().await;
@@ -81,7 +90,13 @@ async fn commits_of_many_operations_are_cut() {
     let operations: Vec<Operation> = (0..6000)
         .flat_map(|number| {
             let name = Name::new(format!("{number:05}")).unwrap();
-            edit::create(NodeId::ROOT, name, fresh(), Value::Symlink(b"target".to_vec()), None)
+            edit::create(
+                NodeId::ROOT,
+                name,
+                fresh(),
+                Value::Symlink(b"target".to_vec()),
+                None,
+            )
         })
         .collect();
     tokio::task::block_in_place(|| view.0.commit(operations, Vec::new())).unwrap();

@@ -35,7 +35,11 @@ pub(crate) struct Device {
 }
 
 pub(crate) fn quick() -> Housekeeping {
-    Housekeeping { tick: Duration::from_millis(50), reserve: 0, ..Housekeeping::default() }
+    Housekeeping {
+        tick: Duration::from_millis(50),
+        reserve: 0,
+        ..Housekeeping::default()
+    }
 }
 
 impl Device {
@@ -72,7 +76,9 @@ impl Device {
 
     pub(crate) async fn stop(&mut self) {
         let engine = self.engine.take().unwrap();
-        tokio::time::timeout(Duration::from_secs(10), engine.shutdown()).await.expect("the shutdown is bounded");
+        tokio::time::timeout(Duration::from_secs(10), engine.shutdown())
+            .await
+            .expect("the shutdown is bounded");
     }
 
     /// As it starts the next time.
@@ -97,7 +103,11 @@ impl Device {
     }
 
     pub(crate) async fn invite(&self, folder: FolderId, role: Role) -> String {
-        let options = InvitationOptions { role, uses: 1, expires: None };
+        let options = InvitationOptions {
+            role,
+            uses: 1,
+            expires: None,
+        };
         self.engine().invite(folder, options).await.unwrap().link
     }
 
@@ -108,11 +118,17 @@ impl Device {
     /// Makes it dial the other now, so that no test waits for a pause between dials to pass.
     pub(crate) async fn meet(&self, other: &Device) {
         let info = other.engine().device();
-        self.engine().connect(&format!("{}@{}", info.device, info.sockets[0])).await.unwrap();
+        self.engine()
+            .connect(&format!("{}@{}", info.device, info.sockets[0]))
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn wait(&self, folder: FolderId) {
-        self.engine().wait(folder, Some(DEADLINE)).await.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        self.engine()
+            .wait(folder, Some(DEADLINE))
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     pub(crate) async fn status(&self, folder: FolderId) -> FolderStatus {
@@ -129,7 +145,9 @@ impl Device {
 
     /// Writes a file through a view of its own.
     pub(crate) fn write(&self, folder: FolderId, name: &str, bytes: &[u8]) {
-        self.view(folder).write(name, bytes).unwrap_or_else(|error| panic!("{}: {name}: {error}", self.name));
+        self.view(folder)
+            .write(name, bytes)
+            .unwrap_or_else(|error| panic!("{}: {name}: {error}", self.name));
     }
 
     pub(crate) fn read(&self, folder: FolderId, name: &str) -> Option<Vec<u8>> {
@@ -144,21 +162,32 @@ impl Device {
     pub(crate) async fn sees(&self, folder: FolderId, name: &str, bytes: &[u8]) {
         let what = format!("{} sees {name}", self.name);
         eventually(&what, async || {
-            let Ok(view) = self.engine().view(folder) else { return false };
+            let Ok(view) = self.engine().view(folder) else {
+                return false;
+            };
             View(view).read(name).as_deref() == Some(bytes)
         })
         .await;
     }
 
     /// Waits until the condition holds for the folder's status.
-    pub(crate) async fn becomes(&self, folder: FolderId, what: &str, condition: impl Fn(&FolderStatus) -> bool) {
+    pub(crate) async fn becomes(
+        &self,
+        folder: FolderId,
+        what: &str,
+        condition: impl Fn(&FolderStatus) -> bool,
+    ) {
         let begun = Instant::now();
         loop {
             let status = self.status(folder).await;
             if condition(&status) {
                 return;
             }
-            assert!(begun.elapsed() < DEADLINE, "{} never was {what}: {status:#?}", self.name);
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "{} never was {what}: {status:#?}",
+                self.name
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -190,15 +219,21 @@ impl View {
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.entries().iter().map(|entry| entry.name.to_string()).collect()
+        self.entries()
+            .iter()
+            .map(|entry| entry.name.to_string())
+            .collect()
     }
 
     pub(crate) fn entry(&self, name: &str) -> Option<Entry> {
-        self.entries().into_iter().find(|entry| entry.name.as_bytes() == name.as_bytes())
+        self.entries()
+            .into_iter()
+            .find(|entry| entry.name.as_bytes() == name.as_bytes())
     }
 
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
-        self.write_from(name, &mut &bytes[..], bytes.len() as u64).map(|_| ())
+        self.write_from(name, &mut &bytes[..], bytes.len() as u64)
+            .map(|_| ())
     }
 
     pub(crate) fn write_from(
@@ -231,7 +266,9 @@ impl View {
 
     /// The content of a file; none while it is not there or something of it is missing.
     pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
-        let Some(Value::File(content)) = self.entry(name).map(|entry| entry.value) else { return None };
+        let Some(Value::File(content)) = self.entry(name).map(|entry| entry.value) else {
+            return None;
+        };
         block_in_place(|| self.content(&content))
     }
 
@@ -268,7 +305,11 @@ pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { open.push(path) } else { found.push(path) }
+            if path.is_dir() {
+                open.push(path)
+            } else {
+                found.push(path)
+            }
         }
     }
     found

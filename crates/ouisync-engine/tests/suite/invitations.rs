@@ -1,6 +1,10 @@
 //! Invitations that can be used, and those that can't.
 
-use std::{sync::atomic::{AtomicU64, Ordering}, sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use ouisync_engine::{
     engine::InvitationOptions,
@@ -12,22 +16,37 @@ use ouisync_engine::{
 use crate::device::{DEADLINE, Device, eventually, quick};
 
 async fn refused(device: &Device, link: &str, word: &str) {
-    let error = device.engine().join(link, None, DEADLINE).await.unwrap_err();
-    assert!(matches!(&error, EngineError::Invitation(why) if why.contains(word)), "{error}");
+    let error = device
+        .engine()
+        .join(link, None, DEADLINE)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, EngineError::Invitation(why) if why.contains(word)),
+        "{error}"
+    );
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(device.engine().folders().is_empty(), "nothing of it stays");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_is_used_up() {
-    let (alice, bob, carol) = (Device::start("alice").await, Device::start("bob").await, Device::start("carol").await);
+    let (alice, bob, carol) = (
+        Device::start("alice").await,
+        Device::start("bob").await,
+        Device::start("carol").await,
+    );
     let folder = alice.create().await;
     let link = alice.invite(folder, Role::Writer).await;
     bob.join(&link).await;
     refused(&carol, &link, "used").await;
     let error = bob.engine().join(&link, None, DEADLINE).await.unwrap_err();
     assert!(matches!(error, EngineError::AlreadyMember(_)), "{error}");
-    let options = InvitationOptions { role: Role::Reader, uses: 2, expires: None };
+    let options = InvitationOptions {
+        role: Role::Reader,
+        uses: 2,
+        expires: None,
+    };
     let twice = alice.engine().invite(folder, options).await.unwrap().link;
     carol.join(&twice).await;
     Device::start("dave").await.join(&twice).await;
@@ -39,9 +58,17 @@ async fn an_invitation_is_revoked() {
     let (alice, bob) = (Device::start("alice").await, Device::start("bob").await);
     let folder = alice.create().await;
     let link = alice.invite(folder, Role::Writer).await;
-    alice.engine().revoke_invitation(folder, &link).await.unwrap();
+    alice
+        .engine()
+        .revoke_invitation(folder, &link)
+        .await
+        .unwrap();
     refused(&bob, &link, "revoked").await;
-    let error = bob.engine().join("ouisync://join/v1#nonsense", None, DEADLINE).await.unwrap_err();
+    let error = bob
+        .engine()
+        .join("ouisync://join/v1#nonsense", None, DEADLINE)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 }
 
@@ -49,13 +76,23 @@ async fn an_invitation_is_revoked() {
 async fn an_invitation_expires() {
     let now = Arc::new(AtomicU64::new(1_000_000));
     let clock = now.clone();
-    let housekeeping = Housekeeping { clock: Arc::new(move || clock.load(Ordering::Relaxed)), ..quick() };
+    let housekeeping = Housekeeping {
+        clock: Arc::new(move || clock.load(Ordering::Relaxed)),
+        ..quick()
+    };
     let alice = Device::with("alice", housekeeping).await;
     // The joiner's clock says otherwise; the member's counts.
-    let early = Housekeeping { clock: Arc::new(|| 1_000_000), ..quick() };
+    let early = Housekeeping {
+        clock: Arc::new(|| 1_000_000),
+        ..quick()
+    };
     let bob = Device::with("bob", early).await;
     let folder = alice.create().await;
-    let options = InvitationOptions { role: Role::Writer, uses: 1, expires: Some(Duration::from_secs(100)) };
+    let options = InvitationOptions {
+        role: Role::Writer,
+        uses: 1,
+        expires: Some(Duration::from_secs(100)),
+    };
     let link = alice.engine().invite(folder, options).await.unwrap().link;
     now.fetch_add(100, Ordering::Relaxed);
     refused(&bob, &link, "expired").await;
@@ -82,7 +119,10 @@ async fn of_two_that_race_one_wins_everywhere() {
     bob.go_on().await;
     dave.meet(&bob).await;
     dave.join(&link).await;
-    eventually("bob lets dave in", async || bob.engine().members(folder).await.unwrap().len() == 3).await;
+    eventually("bob lets dave in", async || {
+        bob.engine().members(folder).await.unwrap().len() == 3
+    })
+    .await;
     alice.go_on().await;
     alice.meet(&bob).await;
 
@@ -91,15 +131,30 @@ async fn of_two_that_race_one_wins_everywhere() {
         seen.clear();
         for device in [&alice, &bob] {
             let members = device.engine().members(folder).await.unwrap();
-            seen.push(members.iter().map(|member| member.member).collect::<std::collections::BTreeSet<_>>());
+            seen.push(
+                members
+                    .iter()
+                    .map(|member| member.member)
+                    .collect::<std::collections::BTreeSet<_>>(),
+            );
         }
         seen[0] == seen[1] && seen[0].len() == 3
     })
     .await;
     let (winner, loser) = {
         let members = alice.engine().members(folder).await.unwrap();
-        let name = members.iter().find(|member| member.role == Role::Writer).unwrap().name.clone().unwrap();
-        if name == "carol" { (&carol, &dave) } else { (&dave, &carol) }
+        let name = members
+            .iter()
+            .find(|member| member.role == Role::Writer)
+            .unwrap()
+            .name
+            .clone()
+            .unwrap();
+        if name == "carol" {
+            (&carol, &dave)
+        } else {
+            (&dave, &carol)
+        }
     };
     for other in [&alice, &bob] {
         winner.meet(other).await;
@@ -110,7 +165,11 @@ async fn of_two_that_race_one_wins_everywhere() {
     bob.sees(folder, "of the winner", b"hello").await;
     loser
         .becomes(folder, "told that it lost", |status| {
-            status.state == FolderState::Error && status.problems.iter().any(|problem| problem.message.contains("another device"))
+            status.state == FolderState::Error
+                && status
+                    .problems
+                    .iter()
+                    .any(|problem| problem.message.contains("another device"))
         })
         .await;
     let error = loser.view(folder).write("of the loser", b"no").unwrap_err();

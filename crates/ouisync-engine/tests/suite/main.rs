@@ -1,5 +1,7 @@
 //! Whole devices in one process over loopback: everything between a view and the network.
 
+#![allow(clippy::unwrap_used)]
+
 mod at_rest;
 mod bounds;
 mod device;

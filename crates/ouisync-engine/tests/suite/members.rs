@@ -23,22 +23,48 @@ async fn a_reader_becomes_a_writer_and_a_reader_again() {
     let refused = |error: EngineError| assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
     refused(bob.view(folder).write("a", b"one").unwrap_err());
     assert!(!bob.view(folder).0.writable());
-    refused(bob.engine().remove_member(folder, "alice").await.unwrap_err());
+    refused(
+        bob.engine()
+            .remove_member(folder, "alice")
+            .await
+            .unwrap_err(),
+    );
 
-    alice.engine().set_role(folder, "bob", Role::Writer).await.unwrap();
+    alice
+        .engine()
+        .set_role(folder, "bob", Role::Writer)
+        .await
+        .unwrap();
     eventually("bob may write", async || bob.view(folder).0.writable()).await;
     bob.write(folder, "a", b"two");
     alice.sees(folder, "a", b"two").await;
-    refused(bob.engine().set_role(folder, "alice", Role::Reader).await.unwrap_err());
+    refused(
+        bob.engine()
+            .set_role(folder, "alice", Role::Reader)
+            .await
+            .unwrap_err(),
+    );
 
-    alice.engine().set_role(folder, "bob", Role::Reader).await.unwrap();
+    alice
+        .engine()
+        .set_role(folder, "bob", Role::Reader)
+        .await
+        .unwrap();
     eventually("bob may not write", async || !bob.view(folder).0.writable()).await;
     refused(bob.view(folder).write("a", b"three").unwrap_err());
     alice.write(folder, "b", b"four");
     bob.sees(folder, "b", b"four").await;
-    assert_eq!(bob.read(folder, "a").as_deref(), Some(&b"two"[..]), "what Bob wrote as a writer stays");
+    assert_eq!(
+        bob.read(folder, "a").as_deref(),
+        Some(&b"two"[..]),
+        "what Bob wrote as a writer stays"
+    );
     assert_eq!(alice.read(folder, "a").as_deref(), Some(&b"two"[..]));
-    let error = alice.engine().set_role(folder, "alice", Role::Writer).await.unwrap_err();
+    let error = alice
+        .engine()
+        .set_role(folder, "alice", Role::Writer)
+        .await
+        .unwrap_err();
     assert!(matches!(error, EngineError::LastOwner(_)), "{error}");
     assert_eq!(alice.status(folder).await.problems, Vec::new());
 }
@@ -49,11 +75,20 @@ async fn a_removed_writer_is_refused() {
     bob.write(folder, "before", b"from bob, before");
     alice.sees(folder, "before", b"from bob, before").await;
     alice.engine().remove_member(folder, "bob").await.unwrap();
-    bob.becomes(folder, "removed", |status| status.state == FolderState::Error).await;
+    bob.becomes(folder, "removed", |status| {
+        status.state == FolderState::Error
+    })
+    .await;
     let error = bob.view(folder).write("after", b"no").unwrap_err();
     assert!(matches!(error, EngineError::Removed), "{error}");
-    assert_eq!(bob.read(folder, "before").as_deref(), Some(&b"from bob, before"[..]), "what he has stays his");
-    alice.becomes(folder, "alone", |status| status.peers.is_empty()).await;
+    assert_eq!(
+        bob.read(folder, "before").as_deref(),
+        Some(&b"from bob, before"[..]),
+        "what he has stays his"
+    );
+    alice
+        .becomes(folder, "alone", |status| status.peers.is_empty())
+        .await;
     alice.write(folder, "secret", b"not for bob");
 
     // Coming back doesn't help.
@@ -62,7 +97,14 @@ async fn a_removed_writer_is_refused() {
     bob.meet(&alice).await;
     alice.meet(&bob).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    assert!(alice.status(folder).await.peers.iter().all(|peer| !peer.connected));
+    assert!(
+        alice
+            .status(folder)
+            .await
+            .peers
+            .iter()
+            .all(|peer| !peer.connected)
+    );
     assert_eq!(bob.status(folder).await.files, 1);
 }
 
@@ -72,11 +114,25 @@ async fn a_removed_safe_gets_nothing_any_more() {
     alice.write(folder, "first", &noise(100_000));
     alice.wait(folder).await;
     safe.stop().await;
-    let name = alice.engine().members(folder).await.unwrap().into_iter().find(|member| member.role == Role::Safe).unwrap();
-    alice.engine().remove_member(folder, &name.member.to_string()).await.unwrap();
+    let name = alice
+        .engine()
+        .members(folder)
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|member| member.role == Role::Safe)
+        .unwrap();
+    alice
+        .engine()
+        .remove_member(folder, &name.member.to_string())
+        .await
+        .unwrap();
     alice.write(folder, "second", &noise(100_000));
     let size = |device: &Device| -> u64 {
-        files_below(&device.store(folder).join("packs")).iter().map(|path| path.metadata().unwrap().len()).sum()
+        files_below(&device.store(folder).join("packs"))
+            .iter()
+            .map(|path| path.metadata().unwrap().len())
+            .sum()
     };
     let before = size(&safe);
     safe.go_on().await;
@@ -87,7 +143,48 @@ async fn a_removed_safe_gets_nothing_any_more() {
     assert_eq!(size(&safe), before);
     assert!(size(&alice) > before);
     let status = alice.status(folder).await;
-    assert!(status.peers.iter().all(|peer| !peer.connected), "{:?}", status.peers);
+    assert!(
+        status.peers.iter().all(|peer| !peer.connected),
+        "{:?}",
+        status.peers
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_safe_that_is_removed_while_connected_gets_nothing_from_then_on() {
+    let (alice, safe, folder) = pair(Role::Safe).await;
+    alice.write(folder, "first", &noise(100_000));
+    alice.wait(folder).await;
+    let stored = safe.status(folder).await.stored_bytes;
+    let members = alice.engine().members(folder).await.unwrap();
+    let removed = members
+        .iter()
+        .find(|member| member.role == Role::Safe)
+        .unwrap()
+        .member;
+    alice
+        .engine()
+        .remove_member(folder, &removed.to_string())
+        .await
+        .unwrap();
+    alice.write(folder, "second", &noise(100_000));
+    safe.becomes(folder, "told of its removal", |status| {
+        status.state == FolderState::Error
+            && status
+                .problems
+                .iter()
+                .any(|problem| problem.message.contains("removed"))
+    })
+    .await;
+    alice
+        .becomes(folder, "alone", |status| status.peers.is_empty())
+        .await;
+    assert_eq!(safe.status(folder).await.stored_bytes, stored);
+    // What it was told to add next would have come by now.
+    alice.write(folder, "third", &noise(100_000));
+    let limit = std::time::Duration::from_millis(500);
+    assert!(safe.engine().wait(folder, Some(limit)).await.is_err());
+    assert_eq!(safe.status(folder).await.stored_bytes, stored);
 }
 
 /// Alice, Bob and Carol; Bob writes while Alice is away, which Carol gets; then Alice removes Bob.
@@ -121,27 +218,49 @@ async fn what_a_removed_writer_did_meanwhile_is_kept_aside_everywhere() {
     carol.meet(&alice).await;
     for device in [&alice, &carol] {
         device.sees(folder, "after", b"in the new epoch").await;
-        device.sees(folder, "of carol", b"built on what bob did").await;
+        device
+            .sees(folder, "of carol", b"built on what bob did")
+            .await;
         device.sees(folder, "early", b"known to all").await;
-        assert_eq!(device.read(folder, "late"), None, "it came from a removed member");
+        assert_eq!(
+            device.read(folder, "late"),
+            None,
+            "it came from a removed member"
+        );
         device
             .becomes(folder, "telling of the quarantine", |status| {
-                status.problems.iter().any(|problem| problem.message.contains("2 commits"))
+                status
+                    .problems
+                    .iter()
+                    .any(|problem| problem.message.contains("2 commits"))
             })
             .await;
         device.wait(folder).await;
-        device.becomes(folder, "at rest", |status| status.missing_bytes == 0 && status.state == FolderState::Synced).await;
+        device
+            .becomes(folder, "at rest", |status| {
+                status.missing_bytes == 0 && status.state == FolderState::Synced
+            })
+            .await;
     }
     // Bob hears of it too, and can do no harm.
     bob.go_on().await;
     bob.meet(&carol).await;
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    assert_eq!(alice.names(folder), ["after", "common", "early", "of carol"]);
-    assert_eq!(carol.names(folder), ["after", "common", "early", "of carol"]);
+    assert_eq!(
+        alice.names(folder),
+        ["after", "common", "early", "of carol"]
+    );
+    assert_eq!(
+        carol.names(folder),
+        ["after", "common", "early", "of carol"]
+    );
     // A restart finds the same.
     carol.stop().await;
     carol.go_on().await;
-    assert_eq!(carol.names(folder), ["after", "common", "early", "of carol"]);
+    assert_eq!(
+        carol.names(folder),
+        ["after", "common", "early", "of carol"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,5 +279,13 @@ async fn a_member_that_was_away_follows_into_the_new_epoch() {
     alice.sees(folder, "answer", b"also in it").await;
     bob.wait(folder).await;
     alice.wait(folder).await;
-    assert!(carol.engine().view(folder).map(View).unwrap().read("after").is_none());
+    assert!(
+        carol
+            .engine()
+            .view(folder)
+            .map(View)
+            .unwrap()
+            .read("after")
+            .is_none()
+    );
 }

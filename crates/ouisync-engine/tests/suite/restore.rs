@@ -27,13 +27,19 @@ async fn a_restored_device_fetches_its_own_newer_commits() {
     copy_tree(backup.path(), &alice.home());
 
     alice.go_on().await;
-    assert_eq!(alice.read(folder, "first").as_deref(), Some(&b"in the backup"[..]));
+    assert_eq!(
+        alice.read(folder, "first").as_deref(),
+        Some(&b"in the backup"[..])
+    );
     let mut events = alice.engine().events();
     alice.meet(&bob).await;
     alice.sees(folder, "first", b"newer than the backup").await;
     alice.sees(folder, "second", &later).await;
     // It goes on under a new key.
-    crate::device::eventually("the key is retired", async || own_member(&alice, folder).await != member).await;
+    crate::device::eventually("the key is retired", async || {
+        own_member(&alice, folder).await != member
+    })
+    .await;
     let mut told = false;
     while let Ok(event) = events.try_recv() {
         told |= format!("{event:?}").contains("restored from a backup");
@@ -45,7 +51,11 @@ async fn a_restored_device_fetches_its_own_newer_commits() {
     assert_eq!(bob.names(folder), ["first", "second", "third"]);
     let members = bob.engine().members(folder).await.unwrap();
     assert_eq!(members.len(), 2, "{members:?}");
-    assert!(members.iter().any(|member| member.name.as_deref() == Some("alice") && member.role == Role::Owner));
+    assert!(
+        members
+            .iter()
+            .any(|member| member.name.as_deref() == Some("alice") && member.role == Role::Owner)
+    );
     alice.stop().await;
     alice.go_on().await;
     alice.meet(&bob).await;
@@ -91,7 +101,11 @@ async fn edits_before_meeting_a_peer_are_a_fork_and_nothing_is_lost() {
         device.sees(folder, "lost?", b"known to bob alone").await;
         device
             .becomes(folder, "telling of the fork", |status| {
-                status.conflicts == 1 && status.problems.iter().any(|problem| problem.message.contains("two versions"))
+                status.conflicts == 1
+                    && status
+                        .problems
+                        .iter()
+                        .any(|problem| problem.message.contains("two versions"))
             })
             .await;
         let mut contents: Vec<_> = device
@@ -101,7 +115,13 @@ async fn edits_before_meeting_a_peer_are_a_fork_and_nothing_is_lost() {
             .map(|name| device.read(folder, name).unwrap())
             .collect();
         contents.sort();
-        assert_eq!(contents, [b"after the restore".to_vec(), b"before the disk broke".to_vec()]);
+        assert_eq!(
+            contents,
+            [
+                b"after the restore".to_vec(),
+                b"before the disk broke".to_vec()
+            ]
+        );
     }
     alice.write(folder, "goes on", b"under a new key");
     bob.sees(folder, "goes on", b"under a new key").await;
@@ -111,7 +131,14 @@ async fn edits_before_meeting_a_peer_are_a_fork_and_nothing_is_lost() {
     bob.wait(folder).await;
 }
 
-async fn own_member(device: &Device, folder: ouisync_model::id::FolderId) -> ouisync_model::id::MemberId {
+async fn own_member(
+    device: &Device,
+    folder: ouisync_model::id::FolderId,
+) -> ouisync_model::id::MemberId {
     let members = device.engine().members(folder).await.unwrap();
-    members.into_iter().find(|member| member.this_device).map(|member| member.member).unwrap_or_else(|| ouisync_model::id::MemberId::from_bytes([0; 32]))
+    members
+        .into_iter()
+        .find(|member| member.this_device)
+        .map(|member| member.member)
+        .unwrap_or_else(|| ouisync_model::id::MemberId::from_bytes([0; 32]))
 }

@@ -26,7 +26,10 @@ async fn damaged_packs_are_found_and_fetched_again() {
     alice.wait(folder).await;
     bob.wait(folder).await;
     let outcome = alice.verify(folder).await;
-    assert!(outcome.ok && outcome.packs > 0 && outcome.bytes > 1_500_000, "{outcome:?}");
+    assert!(
+        outcome.ok && outcome.packs > 0 && outcome.bytes > 1_500_000,
+        "{outcome:?}"
+    );
 
     let packs = packs_of(&alice, folder);
     let mut bytes = fs::read(&packs[0]).unwrap();
@@ -143,7 +146,10 @@ async fn what_nothing_uses_is_released_and_collected_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn content_used_again_while_it_was_released_is_live_again() {
     let slow = quick();
-    let fast = Housekeeping { release: Duration::from_millis(200), ..quick() };
+    let fast = Housekeeping {
+        release: Duration::from_millis(200),
+        ..quick()
+    };
     let alice = Device::with("alice", fast).await;
     let mut bob = Device::with("bob", slow).await;
     let folder = alice.create().await;
@@ -183,14 +189,25 @@ async fn a_full_disk_pauses_and_resume_goes_on() {
     alice.write(folder, "large", &content);
     bob.join(&alice.invite(folder, Role::Writer).await).await;
     bob.becomes(folder, "out of space", |status| {
-        status.state == FolderState::Error && status.problems.iter().any(|problem| problem.message.contains("free some space"))
+        status.state == FolderState::Error
+            && status
+                .problems
+                .iter()
+                .any(|problem| problem.message.contains("free some space"))
     })
     .await;
     let error = bob.view(folder).write("own", &noise(100_000)).unwrap_err();
-    assert_eq!(error.kind(), ouisync_engine::error::ErrorKind::Unavailable, "{error}");
+    assert_eq!(
+        error.kind(),
+        ouisync_engine::error::ErrorKind::Unavailable,
+        "{error}"
+    );
     // Still full: resuming says so again.
     bob.engine().resume(Some(folder)).await.unwrap();
-    bob.becomes(folder, "out of space again", |status| status.state == FolderState::Error).await;
+    bob.becomes(folder, "out of space again", |status| {
+        status.state == FolderState::Error
+    })
+    .await;
     bob.stop().await;
     bob.set_housekeeping(quick());
     bob.go_on().await;
@@ -215,7 +232,10 @@ async fn pause_stops_transfers_and_outlives_a_restart() {
     bob.go_on().await;
     bob.meet(&alice).await;
     assert_eq!(bob.status(folder).await.state, FolderState::Paused);
-    bob.becomes(folder, "connected", |status| status.peers.iter().any(|peer| peer.connected)).await;
+    bob.becomes(folder, "connected", |status| {
+        status.peers.iter().any(|peer| peer.connected)
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(files_below(&bob.store(folder).join("packs")).is_empty());
     assert!(alice.read(folder, "own").is_none());
