@@ -138,7 +138,10 @@ impl RunningFolder {
                 let mut folder = Folder::new(start, own_sender, flusher);
                 let opened = folder.open_readable();
                 let opened = opened.and_then(|()| folder.count_quarantined());
-                let opened = opened.and_then(|()| folder.roster_grew(false));
+                // A crash may have come between a new roster and what follows from it.
+                let opened = opened.and_then(|()| folder.was_judged());
+                let opened = opened.and_then(|judged| folder.roster_grew(!judged));
+                folder.rotate_if_owed();
                 folder.publish();
                 let failed = opened.is_err();
                 let _ = ready.send(opened);

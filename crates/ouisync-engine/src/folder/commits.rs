@@ -29,6 +29,8 @@ use crate::{
     status::Role,
 };
 
+/// Under this name the store notes the heads of the roster that its commits were judged by.
+const JUDGED: &[u8] = b"judged by";
 /// Most operations of one commit.
 const MAX_OPERATIONS: usize = 8192;
 /// Most packs that one commit adds.
@@ -251,7 +253,19 @@ impl Folder {
         }
         self.count_quarantined()?;
         self.apply_arrived();
-        Ok(())
+        Ok(self.store.note_peer(JUDGED, Some(self.roster_heads()))?)
+    }
+
+    fn roster_heads(&self) -> Vec<u8> {
+        let mut heads = self.roster().heads();
+        heads.sort_unstable();
+        heads.iter().flat_map(|head| *head.as_bytes()).collect()
+    }
+
+    /// The stored commits were judged by the present roster.
+    pub(super) fn was_judged(&self) -> Result<bool, EngineError> {
+        let heads = self.roster_heads();
+        Ok(self.store.peer_notes(JUDGED)?.contains(&(JUDGED.to_vec(), heads)))
     }
 
     fn packs_added(&self, commits: &[CommitId]) -> Result<Vec<PackId>, EngineError> {

@@ -167,7 +167,7 @@ impl Folder {
     }
 
     /// An owner's device begins a new epoch when somebody has left or epochs were begun concurrently.
-    fn rotate_if_owed(&mut self) {
+    pub(super) fn rotate_if_owed(&mut self) {
         if self.role() != Some(Role::Owner) || !self.roster().rotation_owed() {
             return;
         }

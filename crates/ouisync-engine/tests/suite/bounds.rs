@@ -1,6 +1,6 @@
 //! Ending: nothing hangs, nothing is left behind.
 
-use std::{fs, time::Duration};
+use std::{fs, io::Read, time::Duration};
 
 use ouisync_engine::status::Role;
 use ouisync_model::{
@@ -103,4 +103,35 @@ async fn commits_of_many_operations_are_cut() {
     alice.wait(folder).await;
     bob.wait(folder).await;
     assert_eq!(bob.names(folder).len(), 6000);
+}
+
+/// Bytes without end that never repeat.
+struct Endless(u64);
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        for bytes in buffer.chunks_mut(8) {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bytes.copy_from_slice(&(self.0 ^ (self.0 >> 29)).to_le_bytes()[..bytes.len()]);
+        }
+        Ok(buffer.len())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forgetting_ends_a_view_that_is_storing() {
+    let alice = Device::start("alice").await;
+    let folder = alice.create().await;
+    let view = alice.view(folder);
+    let storing = tokio::task::spawn_blocking(move || {
+        let result = view.0.ingest(&mut Endless(1), 1 << 40, None);
+        (view, result.is_err())
+    });
+    // Far enough that packs are announced ahead.
+    eventually("packs are announced ahead", async || alice.status(folder).await.stored_bytes > 64 << 20).await;
+    timeout(SOON, alice.engine().forget_folder(folder)).await.expect("forgetting is quick").unwrap();
+    let (view, failed) = timeout(SOON, storing).await.expect("storing ends").unwrap();
+    assert!(failed);
+    drop(view);
+    assert!(!alice.store(folder).exists(), "{:?}", files_below(&alice.home()));
 }

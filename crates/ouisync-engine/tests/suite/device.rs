@@ -4,6 +4,7 @@ use std::{
     io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
@@ -52,7 +53,7 @@ impl Device {
             name: name.to_owned(),
             home: tempfile::tempdir().unwrap(),
             engine: None,
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: own_address(),
             housekeeping,
         };
         device.go_on().await;
@@ -191,6 +192,13 @@ impl Device {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A loopback address that no other device of the tests has, so that a port is still free when its device comes back.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)], 0))
 }
 
 /// Polls until the condition holds.

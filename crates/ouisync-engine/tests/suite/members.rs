@@ -5,6 +5,7 @@ use ouisync_engine::{
     status::{FolderState, Role},
 };
 use ouisync_model::id::FolderId;
+use ouisync_store::store::{Store, StoreOptions};
 
 use crate::device::{Device, View, eventually, files_below, noise};
 
@@ -214,7 +215,16 @@ async fn what_a_removed_writer_did_meanwhile_is_kept_aside_everywhere() {
     alice.engine().remove_member(folder, "bob").await.unwrap();
     alice.write(folder, "after", b"in the new epoch");
 
+    // Carol's device gets the removal, and loses power before anything follows from it.
+    alice.stop().await;
+    let store = |device: &Device| Store::open_directory(device.store(folder), StoreOptions::default()).unwrap();
+    let entries: Vec<_> = store(&alice).roster_entries().unwrap().into_iter().map(|(_, bytes)| bytes).collect();
+    assert!(!store(&carol).put_roster_entries(&entries).unwrap().is_empty());
     carol.go_on().await;
+    assert_eq!(carol.names(folder), ["common", "early", "of carol"]);
+    assert_eq!(carol.read(folder, "early").as_deref(), Some(&b"known to all"[..]));
+    alice.go_on().await;
+
     carol.meet(&alice).await;
     for device in [&alice, &carol] {
         device.sees(folder, "after", b"in the new epoch").await;
