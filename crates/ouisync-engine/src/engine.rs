@@ -24,7 +24,7 @@ use crate::{
     access::Port,
     book::Book,
     command::Command,
-    error::EngineError,
+    error::{EngineError, ErrorKind},
     folder::RunningFolder,
     home::Home,
     key_ring::KeyRing,
@@ -80,8 +80,17 @@ struct Inner {
     network: Network,
     housekeeping: Housekeeping,
     folders: Mutex<BTreeMap<FolderId, Arc<RunningFolder>>>,
+    /// Folders that could not be opened.
+    broken: Mutex<BTreeMap<FolderId, BrokenFolder>>,
     events: broadcast::Sender<EngineEvent>,
     stopping: CancellationToken,
+}
+
+/// A folder that could not be opened, and why.
+struct BrokenFolder {
+    name: String,
+    message: String,
+    kind: ErrorKind,
 }
 
 /// Cancels and reports a long check.
@@ -110,12 +119,17 @@ impl Engine {
             network,
             housekeeping,
             folders: Mutex::default(),
+            broken: Mutex::default(),
             events,
             stopping: CancellationToken::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
         let opening = engine.clone();
-        if let Err(error) = blocking(move || opening.open_folders()).await {
+        let opened = blocking(move || {
+            opening.open_folders();
+            Ok(())
+        });
+        if let Err(error) = opened.await {
             engine.shutdown().await;
             return Err(error);
         }
@@ -222,7 +236,7 @@ impl Engine {
         by_name
             .or_else(|| summaries.iter().find(|summary| summary.folder.to_string() == name))
             .cloned()
-            .ok_or_else(|| EngineError::UnknownFolder(name.to_owned()))
+            .ok_or_else(|| self.why_not(name))
     }
 
     /// Sets or changes the passphrase that seals reading secrets. `old` is needed when one is set.
@@ -370,7 +384,23 @@ impl Engine {
 
     fn folder(&self, folder: &FolderId) -> Result<Arc<RunningFolder>, EngineError> {
         let found = self.lock_folders().get(folder).cloned();
-        found.ok_or_else(|| EngineError::UnknownFolder(folder.to_string()))
+        found.ok_or_else(|| self.why_not(&folder.to_string()))
+    }
+
+    /// Why a folder of this name or id isn't running.
+    fn why_not(&self, folder: &str) -> EngineError {
+        let broken = self.lock_broken();
+        let found = broken.iter().find(|(id, broken)| broken.name == folder || id.to_string() == folder);
+        match found {
+            Some((_, BrokenFolder { name, message, kind })) => {
+                EngineError::Store { message: format!("the folder '{name}' could not be opened: {message}"), kind: *kind }
+            }
+            None => EngineError::UnknownFolder(folder.to_owned()),
+        }
+    }
+
+    fn lock_broken(&self) -> MutexGuard<'_, BTreeMap<FolderId, BrokenFolder>> {
+        self.inner.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The given folder, or all.

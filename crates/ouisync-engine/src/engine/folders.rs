@@ -13,7 +13,7 @@ use ouisync_model::id::FolderId;
 use ouisync_store::store::{Store, StoreOptions};
 use tracing::{error, info};
 
-use super::{Engine, blocking};
+use super::{BrokenFolder, Engine, blocking};
 use crate::{
     access::{JoinState, Shared},
     error::EngineError,
@@ -146,12 +146,16 @@ impl Engine {
     /// Stops and forgets a folder on this device: its store is deleted, plain files stay.
     pub async fn forget_folder(&self, folder: FolderId) -> Result<(), EngineError> {
         let running = self.lock_folders().remove(&folder);
-        let running = running.ok_or_else(|| EngineError::UnknownFolder(folder.to_string()))?;
+        // One that can't be opened can be forgotten, too.
+        if running.is_none() && self.lock_broken().remove(&folder).is_none() {
+            return Err(EngineError::UnknownFolder(folder.to_string()));
+        }
         let engine = self.clone();
         let directory = self.inner.home.folder(&folder);
         blocking(move || {
-            running.stop();
-            drop(running);
+            if let Some(running) = running {
+                running.stop();
+            }
             engine.inner.network.forget_folder(&folder);
             engine.inner.keys.remove(&folder)?;
             std::fs::remove_dir_all(&directory).map_err(|source| EngineError::Io { path: directory, source })
@@ -162,15 +166,17 @@ impl Engine {
     }
 
     /// Opens all folders of the home.
-    pub(super) fn open_folders(&self) -> Result<(), EngineError> {
+    pub(super) fn open_folders(&self) {
         for id in self.inner.keys.folders() {
             if let Err(error) = self.open_folder(id) {
                 // The others go on; this one is reported and left as it is.
                 error!(folder = %id, %error, "can't open a folder");
-                return Err(error);
+                let record = self.inner.keys.open_record(&id);
+                let name = record.map_or_else(|| blind_name(&id), |record| record.name.clone());
+                let broken = BrokenFolder { name, message: error.to_string(), kind: error.kind() };
+                self.lock_broken().insert(id, broken);
             }
         }
-        Ok(())
     }
 
     fn open_folder(&self, id: FolderId) -> Result<(), EngineError> {

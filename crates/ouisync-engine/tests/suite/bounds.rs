@@ -111,7 +111,10 @@ struct Endless(u64);
 impl Read for Endless {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         for bytes in buffer.chunks_mut(8) {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             bytes.copy_from_slice(&(self.0 ^ (self.0 >> 29)).to_le_bytes()[..bytes.len()]);
         }
         Ok(buffer.len())
@@ -128,10 +131,20 @@ async fn forgetting_ends_a_view_that_is_storing() {
         (view, result.is_err())
     });
     // Far enough that packs are announced ahead.
-    eventually("packs are announced ahead", async || alice.status(folder).await.stored_bytes > 64 << 20).await;
-    timeout(SOON, alice.engine().forget_folder(folder)).await.expect("forgetting is quick").unwrap();
+    eventually("packs are announced ahead", async || {
+        alice.status(folder).await.stored_bytes > 64 << 20
+    })
+    .await;
+    timeout(SOON, alice.engine().forget_folder(folder))
+        .await
+        .expect("forgetting is quick")
+        .unwrap();
     let (view, failed) = timeout(SOON, storing).await.expect("storing ends").unwrap();
     assert!(failed);
     drop(view);
-    assert!(!alice.store(folder).exists(), "{:?}", files_below(&alice.home()));
+    assert!(
+        !alice.store(folder).exists(),
+        "{:?}",
+        files_below(&alice.home())
+    );
 }

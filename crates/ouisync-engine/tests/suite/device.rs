@@ -198,7 +198,10 @@ impl Device {
 fn own_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
-    SocketAddr::from(([127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)], 0))
+    SocketAddr::from((
+        [127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)],
+        0,
+    ))
 }
 
 /// Polls until the condition holds.

@@ -217,12 +217,27 @@ async fn what_a_removed_writer_did_meanwhile_is_kept_aside_everywhere() {
 
     // Carol's device gets the removal, and loses power before anything follows from it.
     alice.stop().await;
-    let store = |device: &Device| Store::open_directory(device.store(folder), StoreOptions::default()).unwrap();
-    let entries: Vec<_> = store(&alice).roster_entries().unwrap().into_iter().map(|(_, bytes)| bytes).collect();
-    assert!(!store(&carol).put_roster_entries(&entries).unwrap().is_empty());
+    let store = |device: &Device| {
+        Store::open_directory(device.store(folder), StoreOptions::default()).unwrap()
+    };
+    let entries: Vec<_> = store(&alice)
+        .roster_entries()
+        .unwrap()
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .collect();
+    assert!(
+        !store(&carol)
+            .put_roster_entries(&entries)
+            .unwrap()
+            .is_empty()
+    );
     carol.go_on().await;
     assert_eq!(carol.names(folder), ["common", "early", "of carol"]);
-    assert_eq!(carol.read(folder, "early").as_deref(), Some(&b"known to all"[..]));
+    assert_eq!(
+        carol.read(folder, "early").as_deref(),
+        Some(&b"known to all"[..])
+    );
     alice.go_on().await;
 
     carol.meet(&alice).await;

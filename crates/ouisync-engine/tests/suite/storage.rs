@@ -10,6 +10,7 @@ use std::{
 };
 
 use ouisync_engine::{
+    error::ErrorKind,
     housekeeping::Housekeeping,
     status::{FolderState, Role},
 };
@@ -197,11 +198,7 @@ async fn a_full_disk_pauses_and_resume_goes_on() {
     })
     .await;
     let error = bob.view(folder).write("own", &noise(100_000)).unwrap_err();
-    assert_eq!(
-        error.kind(),
-        ouisync_engine::error::ErrorKind::Unavailable,
-        "{error}"
-    );
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     // Still full: resuming says so again.
     bob.engine().resume(Some(folder)).await.unwrap();
     bob.becomes(folder, "out of space again", |status| {
@@ -243,4 +240,30 @@ async fn pause_stops_transfers_and_outlives_a_restart() {
     alice.sees(folder, "own", b"recorded all the same").await;
     bob.wait(folder).await;
     assert_eq!(bob.names(folder), ["meanwhile", "own"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_cannot_be_opened_stops_no_other() {
+    let mut alice = Device::start("alice").await;
+    let good = alice.create().await;
+    alice.write(good, "a", b"well");
+    let broken = alice.engine().create_folder("broken").await.unwrap().folder;
+    alice.stop().await;
+    for file in files_below(&alice.store(broken).join("catalogue")) {
+        fs::write(file, b"not what was here").unwrap();
+    }
+    alice.go_on().await;
+    assert_eq!(alice.read(good, "a").as_deref(), Some(&b"well"[..]));
+    for name in ["broken", &broken.to_string()] {
+        let error = alice.engine().find_folder(name).unwrap_err();
+        assert_ne!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains("could not be opened"), "{error}");
+    }
+    assert!(alice.engine().status(broken).await.is_err());
+    alice.engine().forget_folder(broken).await.unwrap();
+    assert_eq!(
+        alice.engine().find_folder("broken").unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    assert!(!alice.store(broken).exists());
 }
