@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    access::Port,
     book::Book,
     command::Command,
     error::{EngineError, ErrorKind},
@@ -31,6 +30,7 @@ use crate::{
     housekeeping::Housekeeping,
     keys::Keys,
     network::Network,
+    port::Port,
     status::{
         DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role, Sealing,
     },

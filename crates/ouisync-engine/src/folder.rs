@@ -33,7 +33,6 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use crate::{
-    access::Shared,
     command::{Command, FolderSender},
     connection::PeerLink,
     error::EngineError,
@@ -43,6 +42,7 @@ use crate::{
     keys::Keys,
     network::Network,
     readable::Readable,
+    shared::Shared,
     status::Role,
 };
 

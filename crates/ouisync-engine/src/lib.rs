@@ -2,7 +2,6 @@
 //!
 //! The boundary is plain data, snapshots and events. Nothing here knows of HTTP, mounts or plain directories.
 
-mod access;
 mod book;
 mod command;
 mod connection;
@@ -16,6 +15,8 @@ pub mod key_ring;
 pub mod housekeeping;
 mod keys;
 mod network;
+mod port;
 mod readable;
+mod shared;
 pub mod status;
 pub mod view;

@@ -5,12 +5,13 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use ouisync_crypto::{commit::Commit, keys::FolderKeys};
 use ouisync_model::{
     id::{ChunkId, CommitId, MemberId, NodeId, PackId},
+    name::Name,
     operation::{CommitBody, FileContent, PackSize},
     tree::{CommitContext, Tree, entry::Entry, view::View},
 };
@@ -39,6 +40,8 @@ pub(crate) struct Readable {
     store: Arc<Store>,
     keys: RwLock<ReadKeys>,
     names: RwLock<BTreeMap<MemberId, String>>,
+    /// A reader that was used last: its opened frames are likely to be wanted again.
+    idle: Mutex<Option<ChunkReader<Index, Arc<Store>>>>,
 }
 
 /// What applying commits changed.
@@ -70,7 +73,7 @@ impl Readable {
             index.clear_tree()?;
         }
         let keys = ReadKeys { chunk_ids: content.chunk_id, folder: Arc::new(keys.clone()) };
-        let readable = Self { index, store, keys: RwLock::new(keys), names: RwLock::new(names) };
+        let readable = Self { index, store, keys: RwLock::new(keys), names: RwLock::new(names), idle: Mutex::default() };
         readable.replay()?;
         Ok(readable)
     }
@@ -86,6 +89,7 @@ impl Readable {
     pub(crate) fn set_keys(&self, keys: &FolderKeys) {
         let mut known = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         known.folder = Arc::new(keys.clone());
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// New members' names are known.
@@ -252,7 +256,20 @@ impl Readable {
 
     /// Reads content.
     pub(crate) fn content(&self, content: FileContent) -> ContentReader<Index, Arc<Store>> {
-        ContentReader::new(self.chunk_reader(), content)
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        ContentReader::new(idle.unwrap_or_else(|| self.chunk_reader()), content)
+    }
+
+    /// Takes a reader back for the next content.
+    pub(crate) fn give_back(&self, reader: ChunkReader<Index, Arc<Store>>) {
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+    }
+
+    /// The visible entry of this name in a directory.
+    pub(crate) fn entry(&self, directory: NodeId, name: &Name) -> Result<Option<Entry>, EngineError> {
+        let label = |member: &MemberId| self.label(member);
+        let snapshot = self.index.snapshot();
+        Ok(View::new(&snapshot, &label).entry(directory, name)?)
     }
 
     /// A live pack that holds the chunk.

@@ -200,6 +200,11 @@ impl<P: ChunkPlaces, F: FrameSource> ContentReader<P, F> {
         }
     }
 
+    /// The chunk reader, for other content.
+    pub fn into_reader(self) -> ChunkReader<P, F> {
+        self.reader
+    }
+
     /// Length of the file in bytes.
     pub const fn size(&self) -> u64 {
         self.content.size

@@ -284,10 +284,11 @@ impl SealedMap {
     pub(crate) fn commit(
         &self,
         changes: impl ExactSizeIterator<Item = (RecordKey, Option<Vec<u8>>)>,
+        durable: bool,
     ) -> Result<(), SealedMapError> {
         let mut rng = rand::rng();
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len())
-            .durability(Some(PersistMode::Buffer));
+            .durability(Some(if durable { PersistMode::SyncData } else { PersistMode::Buffer }));
         for (key, value) in changes {
             match value {
                 Some(value) => batch.insert(
@@ -337,7 +338,7 @@ mod tests {
         let group = map.group(Table(1), b"group");
         let keys = [map.key(&group, b"a"), map.key(&group, b"b")];
         let values = [Some(b"first".to_vec()), Some(b"second".to_vec())];
-        map.commit(keys.into_iter().zip(values)).unwrap();
+        map.commit(keys.into_iter().zip(values), false).unwrap();
         let sealed: Vec<_> = keys
             .iter()
             .map(|key| map.records.get(key.0).unwrap().unwrap())
@@ -380,7 +381,7 @@ mod tests {
         let group = map.group(Table(1), b"group");
         let keys: Vec<_> = (0u8..20).map(|item| map.key(&group, &[item])).collect();
         for key in &keys {
-            map.commit([(*key, Some(vec![7; 100]))].into_iter())
+            map.commit([(*key, Some(vec![7; 100]))].into_iter(), false)
                 .unwrap();
         }
         drop(map);

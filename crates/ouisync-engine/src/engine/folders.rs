@@ -15,10 +15,10 @@ use tracing::{error, info};
 
 use super::{BrokenFolder, Engine, blocking};
 use crate::{
-    access::{JoinState, Shared},
     error::EngineError,
     folder::{RunningFolder, Start},
     keys::{BlindRecord, JoiningRecord, OpenRecord, SafeRecord},
+    shared::{JoinState, Shared},
     status::{EngineEvent, FolderSummary, Role},
 };
 

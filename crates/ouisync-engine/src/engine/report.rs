@@ -12,9 +12,9 @@ use ouisync_model::id::FolderId;
 
 use super::{CheckProgress, Engine, blocking};
 use crate::{
-    access::{JoinState, Snapshot},
     error::EngineError,
     folder::RunningFolder,
+    shared::{JoinState, Snapshot},
     status::{FolderState, FolderStatus, PeerStatus, Problem, Role, VerifyOutcome},
 };
 

@@ -23,8 +23,8 @@ use tracing::{error, info, warn};
 
 use super::Folder;
 use crate::{
-    access::ingest_keys,
     error::EngineError,
+    port::ingest_keys,
     readable::Readable,
     status::Role,
 };

@@ -97,7 +97,7 @@ impl Folder {
                 }
                 Output::WriteFrames { pack, first, data } => {
                     let length = data.len() as u64;
-                    if let Err(error) = self.store.write_frames(pack, first, &data) {
+                    if let Err(error) = self.store.write_verified_frames(pack, first, &data) {
                         self.pack_failed(pack, &error);
                     }
                     self.sync.frames_written(length);
@@ -267,10 +267,10 @@ impl Folder {
     }
 
     /// Peers for the status: member if proven, device, figures of the exchange.
-    pub(super) fn peer_rows(&self) -> Vec<crate::access::PeerRow> {
+    pub(super) fn peer_rows(&self) -> Vec<crate::shared::PeerRow> {
         let rows = self.peers.iter().filter(|(_, peer)| peer.dismissed.is_none()).filter_map(|(key, peer)| {
             let status = self.sync.peer_status(*key)?;
-            Some(crate::access::PeerRow {
+            Some(crate::shared::PeerRow {
                 device: peer.device,
                 member: status.member.or(peer.member),
                 exchanged: status.exchanged,

@@ -14,8 +14,8 @@ use tracing::{info, warn};
 
 use super::Folder;
 use crate::{
-    access::Snapshot,
     error::EngineError,
+    shared::Snapshot,
     status::{EngineEvent, Role},
 };
 

@@ -24,6 +24,7 @@ pub struct IndexBatch {
     /// Packs' counters, decoded, as they change with every chunk; `None` for removed ones.
     pub(super) packs: HashMap<PackId, Option<PackUse>>,
     pub(super) meta: Meta,
+    durable: bool,
 }
 
 impl IndexBatch {
@@ -34,6 +35,7 @@ impl IndexBatch {
             bytes: 0,
             packs: HashMap::new(),
             meta,
+            durable: false,
         }
     }
 
@@ -67,6 +69,11 @@ impl IndexBatch {
         self.meta.totals
     }
 
+    /// Makes the commit survive a power cut, as records that can't be derived must.
+    pub const fn make_durable(&mut self) {
+        self.durable = true;
+    }
+
     /// Commits everything.
     pub fn commit(mut self) -> Result<(), IndexError> {
         if self.is_empty() {
@@ -77,7 +84,7 @@ impl IndexBatch {
         self.put(table::META, &[], &[], &meta);
         self.shared
             .map
-            .commit(std::mem::take(&mut self.changes).into_iter())?;
+            .commit(std::mem::take(&mut self.changes).into_iter(), self.durable)?;
         *lock(&self.shared.meta) = meta;
         Ok(())
     }

@@ -84,6 +84,26 @@ impl Store {
     ///
     /// Returns whether the pack is now whole; it is then Pending and readable.
     pub fn write_frames(&self, pack: PackId, first: u32, bytes: &[u8]) -> Result<bool, StoreError> {
+        self.write_checked(pack, first, bytes, false)
+    }
+
+    /// [`Self::write_frames`] of frames that the caller has checked against the pack's frame hashes.
+    pub fn write_verified_frames(
+        &self,
+        pack: PackId,
+        first: u32,
+        bytes: &[u8],
+    ) -> Result<bool, StoreError> {
+        self.write_checked(pack, first, bytes, true)
+    }
+
+    fn write_checked(
+        &self,
+        pack: PackId,
+        first: u32,
+        bytes: &[u8],
+        verified: bool,
+    ) -> Result<bool, StoreError> {
         self.check_usable()?;
         let Some(partial) = self.partial(pack)? else {
             return Ok(true);
@@ -99,7 +119,8 @@ impl Store {
             _ => return Err(StoreError::RangeWrong(pack)),
         };
         for (index, frame) in range.clone().zip(frames) {
-            if !partial.have[index as usize] && !partial.hashes.verifies(index, frame) {
+            let known = verified || partial.have[index as usize];
+            if !known && !partial.hashes.verifies(index, frame) {
                 return Err(StoreError::FrameWrong { pack, frame: index });
             }
         }
