@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use ouisync_model::{
-    id::{ChunkId, CommitId, MemberId, NodeId, PackId},
+    id::{ChunkId, CommitId, EpochId, MemberId, NodeId, PackId},
     name::Name,
     operation::{ChunkRef, FileContent, FileData, Operation, PackSize, PackTable, Value},
     tree::{entry::Entry, view::View},
@@ -51,7 +51,8 @@ pub(crate) struct Port {
     shared: Arc<Shared>,
     store: Arc<Store>,
     sender: FolderSender,
-    ingest: Mutex<Option<Ingest>>,
+    /// With the epoch that it seals in.
+    ingest: Mutex<Option<(EpochId, Ingest)>>,
     announcer: Arc<Announcer>,
     /// Packs that hold chunks which new content has in common with old.
     reused: Mutex<BTreeMap<PackId, PackSize>>,
@@ -138,8 +139,7 @@ impl Port {
     }
 
     /// An ingest whose packs are stored and wait to be announced.
-    fn new_ingest(&self) -> Result<Ingest, EngineError> {
-        let keys = self.shared.ingest_keys().ok_or(EngineError::Locked)?;
+    fn new_ingest(&self, keys: IngestKeys) -> Result<Ingest, EngineError> {
         let announcer = self.announcer.clone();
         let (wake, woken) = std::sync::mpsc::sync_channel::<()>(1);
         let background = announcer.clone();
@@ -175,9 +175,16 @@ impl Port {
     ) -> Result<T, EngineError> {
         let readable = self.readable()?;
         let mut slot = lock(&self.ingest);
+        let (epoch, keys) = self.shared.ingest_keys().ok_or(EngineError::Locked)?;
         let mut ingest = match slot.take() {
-            Some(ingest) => ingest,
-            None => self.new_ingest()?,
+            Some((sealing, ingest)) if sealing == epoch => ingest,
+            before => {
+                // Whoever was removed has the secret of the epoch before: nothing more is sealed in it.
+                if let Some((_, mut ingest)) = before {
+                    ingest.flush()?;
+                }
+                self.new_ingest(keys)?
+            }
         };
         let mut is_known = |chunk: &ChunkId| match readable.stored_in(chunk) {
             Some((pack, size)) => {
@@ -189,7 +196,7 @@ impl Port {
         let result = action(&mut ingest, &mut is_known);
         let broken = matches!(&result, Err(error) if error.kind() != ErrorKind::Invalid);
         if !broken {
-            *slot = Some(ingest);
+            *slot = Some((epoch, ingest));
         }
         result
     }
@@ -330,7 +337,7 @@ impl FolderAccess for Port {
         records: Vec<(ViewKey, Option<Vec<u8>>)>,
     ) -> Result<Option<CommitId>, EngineError> {
         self.move_inline(&mut operations)?;
-        if let Some(mut ingest) = lock(&self.ingest).take() {
+        if let Some((_, mut ingest)) = lock(&self.ingest).take() {
             ingest.flush()?;
         }
         let _announcing = lock(&self.announcer.announcing);
@@ -433,8 +440,8 @@ impl ContentStream for Stream {
 }
 
 /// The keys that new content is sealed with.
-pub(crate) fn ingest_keys(folder: &Folder) -> Option<IngestKeys> {
+pub(crate) fn ingest_keys(folder: &Folder) -> Option<(EpochId, IngestKeys)> {
     let content = folder.keys.content_keys()?;
-    let (_, secret) = folder.roster().sealing_epoch(&folder.keys)?;
-    Some(IngestKeys { chunk_ids: content.chunk_id, gear: content.gear, secret: secret.clone() })
+    let (epoch, secret) = folder.roster().sealing_epoch(&folder.keys)?;
+    Some((epoch, IngestKeys { chunk_ids: content.chunk_id, gear: content.gear, secret: secret.clone() }))
 }

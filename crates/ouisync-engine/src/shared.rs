@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ouisync_model::id::{DeviceId, FolderId, MemberId, PackId};
+use ouisync_model::id::{DeviceId, EpochId, FolderId, MemberId, PackId};
 use ouisync_store::ingest::IngestKeys;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::warn;
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     directory: PathBuf,
     name: Mutex<String>,
     readable: RwLock<Option<Arc<Readable>>>,
-    ingest_keys: RwLock<Option<IngestKeys>>,
+    ingest_keys: RwLock<Option<(EpochId, IngestKeys)>>,
     names: RwLock<BTreeMap<MemberId, String>>,
     view: Mutex<ViewSlot>,
     snapshot: Mutex<Snapshot>,
@@ -151,7 +151,7 @@ impl Shared {
         *self.readable.write().unwrap_or_else(PoisonError::into_inner) = readable;
     }
 
-    pub(crate) fn set_ingest_keys(&self, keys: Option<IngestKeys>) {
+    pub(crate) fn set_ingest_keys(&self, keys: Option<(EpochId, IngestKeys)>) {
         *self.ingest_keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
@@ -364,7 +364,7 @@ impl Shared {
     }
 
     /// The keys that new content is sealed with; none while the folder can't be written.
-    pub(crate) fn ingest_keys(&self) -> Option<IngestKeys> {
+    pub(crate) fn ingest_keys(&self) -> Option<(EpochId, IngestKeys)> {
         self.ingest_keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

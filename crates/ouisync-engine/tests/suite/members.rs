@@ -4,10 +4,15 @@ use ouisync_engine::{
     error::{EngineError, ErrorKind},
     status::{FolderState, Role},
 };
-use ouisync_model::id::FolderId;
+use ouisync_model::{
+    id::{FolderId, NodeId},
+    name::Name,
+    operation::Value,
+    tree::edit,
+};
 use ouisync_store::store::{Store, StoreOptions};
 
-use crate::device::{Device, View, eventually, files_below, noise};
+use crate::device::{Device, View, eventually, files_below, fresh, noise};
 
 /// Alice's folder with Bob in it.
 async fn pair(role: Role) -> (Device, Device, FolderId) {
@@ -186,6 +191,35 @@ async fn a_safe_that_is_removed_while_connected_gets_nothing_from_then_on() {
     let limit = std::time::Duration::from_millis(500);
     assert!(safe.engine().wait(folder, Some(limit)).await.is_err());
     assert_eq!(safe.status(folder).await.stored_bytes, stored);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_stored_across_a_rotation_can_be_read() {
+    let (alice, bob, folder) = pair(Role::Reader).await;
+    let carol = Device::start("carol").await;
+    carol.join(&alice.invite(folder, Role::Reader).await).await;
+    carol.wait(folder).await;
+    let (first, second) = (noise(50_000), noise(50_000));
+    let view = alice.view(folder);
+    let store = |bytes: &[u8]| {
+        tokio::task::block_in_place(|| view.0.ingest(&mut &*bytes, 50_000, None)).unwrap()
+    };
+    let before = store(&first);
+    alice.engine().remove_member(folder, "carol").await.unwrap();
+    let after = store(&second);
+    let create = |name: &str, content| {
+        edit::create(
+            NodeId::ROOT,
+            Name::new(name).unwrap(),
+            fresh(),
+            Value::File(content),
+            None,
+        )
+    };
+    let operations = [create("first", before), create("second", after)].concat();
+    tokio::task::block_in_place(|| view.0.commit(operations, Vec::new())).unwrap();
+    bob.sees(folder, "first", &first).await;
+    bob.sees(folder, "second", &second).await;
 }
 
 /// Alice, Bob and Carol; Bob writes while Alice is away, which Carol gets; then Alice removes Bob.
