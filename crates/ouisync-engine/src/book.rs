@@ -55,7 +55,12 @@ impl Book {
         }
         let entry = self.devices.entry(device).or_default();
         let mut news = folder.is_some_and(|folder| entry.folders.insert(folder));
-        for socket in sockets.iter().take(MAX_SOCKETS).rev().filter(|socket| is_dialable(socket)) {
+        for socket in sockets
+            .iter()
+            .take(MAX_SOCKETS)
+            .rev()
+            .filter(|socket| is_dialable(socket))
+        {
             if let Some(position) = entry.sockets.iter().position(|known| known == socket) {
                 entry.sockets.remove(position);
             } else {
@@ -99,7 +104,12 @@ impl Book {
             .iter()
             .map(|(device, entry)| {
                 let mut sockets = entry.pinned.clone();
-                sockets.extend(entry.sockets.iter().filter(|socket| !entry.pinned.contains(socket)));
+                sockets.extend(
+                    entry
+                        .sockets
+                        .iter()
+                        .filter(|socket| !entry.pinned.contains(socket)),
+                );
                 DeviceAddress::new(*device, sockets)
             })
             .collect()
@@ -112,7 +122,12 @@ impl Book {
             .filter(|(_, entry)| entry.folders.contains(folder))
             .map(|(device, entry)| {
                 let mut sockets = entry.pinned.clone();
-                sockets.extend(entry.sockets.iter().filter(|socket| !entry.pinned.contains(socket)));
+                sockets.extend(
+                    entry
+                        .sockets
+                        .iter()
+                        .filter(|socket| !entry.pinned.contains(socket)),
+                );
                 (*device, sockets)
             })
             .collect()

@@ -31,13 +31,24 @@ pub(crate) enum Command {
     /// A message of a peer; the permit bounds how much waits.
     Message(PeerKey, FolderMessage, OwnedSemaphorePermit),
     /// Frames of a peer; the permit bounds how much waits.
-    Bulk { peer: PeerKey, pack: PackId, first: u32, data: Bytes, permit: OwnedSemaphorePermit },
+    Bulk {
+        peer: PeerKey,
+        pack: PackId,
+        first: u32,
+        data: Bytes,
+        permit: OwnedSemaphorePermit,
+    },
     /// A message of this size left.
     Sent(PeerKey, usize),
     /// Frames were sent.
     Served(PeerKey, u32),
     /// Frames could not be read.
-    ServeFailed { peer: PeerKey, pack: PackId, first: u32, count: u32 },
+    ServeFailed {
+        peer: PeerKey,
+        pack: PackId,
+        first: u32,
+        count: u32,
+    },
     /// The flusher made packs durable.
     Flushed(crate::flush::Flushed),
     /// Time passes.
@@ -87,7 +98,12 @@ impl FolderSender {
     }
 
     /// Queues a peer's message of `size` bytes once there is room, so that no peer fills the memory.
-    pub(crate) async fn send_message(&self, peer: PeerKey, message: FolderMessage, size: usize) -> bool {
+    pub(crate) async fn send_message(
+        &self,
+        peer: PeerKey,
+        message: FolderMessage,
+        size: usize,
+    ) -> bool {
         let wanted = u32::try_from(size.min(MESSAGES_WAITING)).unwrap_or(u32::MAX);
         match self.messages.clone().acquire_many_owned(wanted).await {
             Ok(permit) => self.send(Command::Message(peer, message, permit)),
@@ -96,20 +112,38 @@ impl FolderSender {
     }
 
     /// Queues received frames once there is room.
-    pub(crate) async fn send_bulk(&self, peer: PeerKey, pack: PackId, first: u32, data: Bytes) -> bool {
+    pub(crate) async fn send_bulk(
+        &self,
+        peer: PeerKey,
+        pack: PackId,
+        first: u32,
+        data: Bytes,
+    ) -> bool {
         let wanted = u32::try_from(data.len().min(BULK_WAITING)).unwrap_or(u32::MAX);
         match self.bulk.clone().acquire_many_owned(wanted).await {
-            Ok(permit) => self.send(Command::Bulk { peer, pack, first, data, permit }),
+            Ok(permit) => self.send(Command::Bulk {
+                peer,
+                pack,
+                first,
+                data,
+                permit,
+            }),
             Err(_) => false,
         }
     }
 
     /// What proves to peers that this device has the folder.
     pub(crate) fn credentials(&self) -> Vec<Credential> {
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn set_credentials(&self, credentials: Vec<Credential>) {
-        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+        *self
+            .credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = credentials;
     }
 }

@@ -73,7 +73,10 @@ impl PeerLink {
     /// Queues a message; the folder hears [`Command::Sent`] when it left.
     pub(crate) fn send(&self, message: FolderMessage) {
         let size = message.size_hint();
-        let message = Message::Folder { channel: self.channel, message };
+        let message = Message::Folder {
+            channel: self.channel,
+            message,
+        };
         let sender = Some((self.folder.clone(), self.peer, size));
         // A failure means that the connection is ending; the folder hears of that from its task.
         let _ = self.control.send(ControlItem { message, sender });
@@ -83,7 +86,16 @@ impl PeerLink {
     pub(crate) fn serve(&self, store: Arc<Store>, pack: PackId, first: u32, count: u32) {
         let (folder, meter) = (self.folder.clone(), self.meter.clone());
         let (peer, channel) = (self.peer, self.channel);
-        let _ = self.bulk.send(ServeJob { folder, peer, channel, store, meter, pack, first, count });
+        let _ = self.bulk.send(ServeJob {
+            folder,
+            peer,
+            channel,
+            store,
+            meter,
+            pack,
+            first,
+            count,
+        });
     }
 
     /// Ends the whole connection because of what the peer did.
@@ -102,8 +114,18 @@ struct Route {
 }
 
 /// Runs a connection until it ends. `credentials` changes whenever a folder's do.
-pub(crate) async fn run(connection: Connection, network: Network, credentials: watch::Receiver<u64>) {
-    let Connection { handle, control_sender, control_receiver, bulk_sender, bulk_receiver } = connection;
+pub(crate) async fn run(
+    connection: Connection,
+    network: Network,
+    credentials: watch::Receiver<u64>,
+) {
+    let Connection {
+        handle,
+        control_sender,
+        control_receiver,
+        bulk_sender,
+        bulk_receiver,
+    } = connection;
     let channels: Channels = Arc::default();
     let (control, control_items) = mpsc::unbounded_channel();
     let (bulk, jobs) = mpsc::unbounded_channel();
@@ -150,7 +172,11 @@ impl Session {
         mut receiver: ControlReceiver,
         mut credentials: watch::Receiver<u64>,
     ) -> Result<(), String> {
-        let side = if self.handle.is_dialer() { Side::Dialer } else { Side::Acceptor };
+        let side = if self.handle.is_dialer() {
+            Side::Dialer
+        } else {
+            Side::Acceptor
+        };
         let exporter = Exporter(self.handle.exporter());
         credentials.mark_unchanged();
         let mut handshake =
@@ -181,7 +207,12 @@ impl Session {
 
     /// A message for a channel that has closed meanwhile is ignored.
     async fn route(&self, channel: ChannelId, message: FolderMessage, size: usize) {
-        let route = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&channel).cloned();
+        let route = self
+            .channels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&channel)
+            .cloned();
         if let Some(route) = route {
             route.folder.send_message(route.peer, message, size).await;
         }
@@ -191,10 +222,15 @@ impl Session {
         while let Some(output) = handshake.poll_output() {
             match output {
                 HandshakeOutput::Send(message) => {
-                    let _ = self.control.send(ControlItem { message, sender: None });
+                    let _ = self.control.send(ControlItem {
+                        message,
+                        sender: None,
+                    });
                 }
                 HandshakeOutput::Opened(opened) => {
-                    let Some(folder) = self.network.folder(&opened.folder) else { continue };
+                    let Some(folder) = self.network.folder(&opened.folder) else {
+                        continue;
+                    };
                     let peer = self.network.next_peer();
                     let meter = self.network.meter();
                     let link = PeerLink {
@@ -207,8 +243,17 @@ impl Session {
                         meter: meter.clone(),
                     };
                     let device = self.handle.peer();
-                    self.network.shares_folder(device, opened.folder, self.handle.remote_address(), side);
-                    let route = Route { folder: folder.clone(), peer, meter };
+                    self.network.shares_folder(
+                        device,
+                        opened.folder,
+                        self.handle.remote_address(),
+                        side,
+                    );
+                    let route = Route {
+                        folder: folder.clone(),
+                        peer,
+                        meter,
+                    };
                     self.channels
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -240,13 +285,17 @@ impl Session {
                 }
                 HandshakeOutput::Refused(folder, reason) => {
                     if let Some(folder) = self.network.folder(&folder) {
-                        let job = move |folder: &mut crate::folder::Folder| folder.join_refused(reason);
+                        let job =
+                            move |folder: &mut crate::folder::Folder| folder.join_refused(reason);
                         folder.send(Command::Run(Box::new(job)));
                     }
                 }
                 HandshakeOutput::Closed(channel) => {
-                    let route =
-                        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);
+                    let route = self
+                        .channels
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&channel);
                     if let Some(route) = route {
                         route.folder.send(Command::PeerDisconnected(route.peer));
                     }
@@ -257,10 +306,17 @@ impl Session {
 }
 
 async fn write_control(mut sender: ControlSender, mut items: mpsc::UnboundedReceiver<ControlItem>) {
-    while let Some(ControlItem { message, sender: from }) = items.recv().await {
+    while let Some(ControlItem {
+        message,
+        sender: from,
+    }) = items.recv().await
+    {
         // The network frames messages itself.
         let sent = match codec::encode(&message) {
-            Ok(bytes) => sender.send(bytes.slice(4..)).await.map_err(|error| error.to_string()),
+            Ok(bytes) => sender
+                .send(bytes.slice(4..))
+                .await
+                .map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = sent {
@@ -283,7 +339,9 @@ async fn write_bulk(mut sender: BulkSender, mut jobs: mpsc::UnboundedReceiver<Se
             while next < end {
                 let count = (end - next).min(PIECE);
                 let (store, pack, first) = (job.store.clone(), job.pack, next);
-                let read = tokio::task::spawn_blocking(move || store.read_frames(pack, first, count)).await;
+                let read =
+                    tokio::task::spawn_blocking(move || store.read_frames(pack, first, count))
+                        .await;
                 let data = match read {
                     Ok(Ok(data)) => Some(data),
                     Ok(Err(error)) => {
@@ -315,12 +373,31 @@ async fn write_bulk(mut sender: BulkSender, mut jobs: mpsc::UnboundedReceiver<Se
     };
     let writer = async move {
         while let Some((job, data)) = pieces.recv().await {
-            let ServeJob { folder, meter, peer, channel, pack, first, count, .. } = job;
+            let ServeJob {
+                folder,
+                meter,
+                peer,
+                channel,
+                pack,
+                first,
+                count,
+                ..
+            } = job;
             let Some(data) = data else {
-                folder.send(Command::ServeFailed { peer, pack, first, count });
+                folder.send(Command::ServeFailed {
+                    peer,
+                    pack,
+                    first,
+                    count,
+                });
                 continue;
             };
-            let header = BulkHeader { channel: channel.0, pack, first_frame: first, frames: count };
+            let header = BulkHeader {
+                channel: channel.0,
+                pack,
+                first_frame: first,
+                frames: count,
+            };
             let length = data.len() as u64;
             if let Err(error) = sender.send(header, data).await {
                 debug!(%error, "bulk stream ended");
@@ -338,11 +415,20 @@ async fn receive_bulk(mut receiver: BulkReceiver, channels: Channels) {
         match receiver.recv().await {
             Ok(Some((header, data))) => {
                 let channel = ChannelId(header.channel);
-                let route =
-                    channels.lock().unwrap_or_else(PoisonError::into_inner).get(&channel).cloned();
+                let route = channels
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get(&channel)
+                    .cloned();
                 let Some(route) = route else { continue };
-                route.meter.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-                route.folder.send_bulk(route.peer, header.pack, header.first_frame, data).await;
+                route
+                    .meter
+                    .received
+                    .fetch_add(data.len() as u64, Ordering::Relaxed);
+                route
+                    .folder
+                    .send_bulk(route.peer, header.pack, header.first_frame, data)
+                    .await;
             }
             Ok(None) => std::future::pending().await,
             Err(error) => {
@@ -352,4 +438,3 @@ async fn receive_bulk(mut receiver: BulkReceiver, channels: Channels) {
         }
     }
 }
-

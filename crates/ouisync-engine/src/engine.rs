@@ -26,14 +26,12 @@ use crate::{
     error::{EngineError, ErrorKind},
     folder::RunningFolder,
     home::Home,
-    key_ring::KeyRing,
     housekeeping::Housekeeping,
+    key_ring::KeyRing,
     keys::Keys,
     network::Network,
     port::Port,
-    status::{
-        DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role, Sealing,
-    },
+    status::{DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role, Sealing},
     view::FolderView,
 };
 
@@ -102,7 +100,14 @@ pub trait CheckProgress: Send {
 impl Engine {
     /// Opens the home (locking it against a second daemon), its key store and folders, and begins to listen.
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { home, listen, lan, device_name, key_ring, housekeeping } = options;
+        let EngineOptions {
+            home,
+            listen,
+            lan,
+            device_name,
+            key_ring,
+            housekeeping,
+        } = options;
         let (home, keys) = blocking(move || {
             let home = Arc::new(Home::open(&home)?);
             let keys = Arc::new(Keys::open(home.clone(), &device_name, key_ring)?);
@@ -110,7 +115,10 @@ impl Engine {
         })
         .await?;
         let endpoint = bind(&keys, listen, lan).await?;
-        let book = keys.read_file(BOOK).map(|bytes| Book::from_bytes(&bytes)).unwrap_or_default();
+        let book = keys
+            .read_file(BOOK)
+            .map(|bytes| Book::from_bytes(&bytes))
+            .unwrap_or_default();
         let network = Network::start(endpoint, book);
         let (events, _) = broadcast::channel(256);
         let inner = Inner {
@@ -123,7 +131,9 @@ impl Engine {
             events,
             stopping: CancellationToken::new(),
         };
-        let engine = Self { inner: Arc::new(inner) };
+        let engine = Self {
+            inner: Arc::new(inner),
+        };
         let opening = engine.clone();
         let opened = blocking(move || {
             opening.open_folders();
@@ -179,24 +189,35 @@ impl Engine {
         folder: FolderId,
         options: InvitationOptions,
     ) -> Result<NewInvitation, EngineError> {
-        self.folder(&folder)?.run(move |folder| folder.invite(options)).await
+        self.folder(&folder)?
+            .run(move |folder| folder.invite(options))
+            .await
     }
 
     /// Takes an invitation back (by its link or id).
-    pub async fn revoke_invitation(&self, folder: FolderId, invitation: &str) -> Result<(), EngineError> {
+    pub async fn revoke_invitation(
+        &self,
+        folder: FolderId,
+        invitation: &str,
+    ) -> Result<(), EngineError> {
         let invitation = if invitation.starts_with("ouisync:") {
             folders::parse_link(invitation)?.secret.invitation()
         } else {
-            let bad = |_| EngineError::Invitation("this is neither a link nor an invitation's id".to_owned());
+            let bad = |_| {
+                EngineError::Invitation("this is neither a link nor an invitation's id".to_owned())
+            };
             invitation.parse::<InvitationId>().map_err(bad)?
         };
-        self.folder(&folder)?.run(move |folder| folder.revoke(invitation)).await
+        self.folder(&folder)?
+            .run(move |folder| folder.revoke(invitation))
+            .await
     }
 
     /// Adds a static address (`DEVICE@IP:PORT`), kept for later, and dials it.
     pub async fn connect(&self, address: &str) -> Result<(), EngineError> {
-        let address: DeviceAddress =
-            address.parse().map_err(|error| EngineError::Address(format!("{error}")))?;
+        let address: DeviceAddress = address
+            .parse()
+            .map_err(|error| EngineError::Address(format!("{error}")))?;
         if address.device == self.device().device {
             return Err(EngineError::Address("it is this device's own".to_owned()));
         }
@@ -207,25 +228,41 @@ impl Engine {
 
     /// The members.
     pub async fn members(&self, folder: FolderId) -> Result<Vec<MemberInfo>, EngineError> {
-        self.folder(&folder)?.run(|folder| Ok(folder.members())).await
+        self.folder(&folder)?
+            .run(|folder| Ok(folder.members()))
+            .await
     }
 
     /// Removes a member (by id, prefix of the id, or name) and starts a new epoch.
     pub async fn remove_member(&self, folder: FolderId, member: &str) -> Result<(), EngineError> {
         let member = member.to_owned();
-        self.folder(&folder)?.run(move |folder| folder.remove_member(&member)).await
+        self.folder(&folder)?
+            .run(move |folder| folder.remove_member(&member))
+            .await
     }
 
     /// Changes a member's role.
-    pub async fn set_role(&self, folder: FolderId, member: &str, role: Role) -> Result<(), EngineError> {
+    pub async fn set_role(
+        &self,
+        folder: FolderId,
+        member: &str,
+        role: Role,
+    ) -> Result<(), EngineError> {
         let member = member.to_owned();
-        self.folder(&folder)?.run(move |folder| folder.set_role(&member, role)).await
+        self.folder(&folder)?
+            .run(move |folder| folder.set_role(&member, role))
+            .await
     }
 
     /// The folders in order of name.
     pub fn folders(&self) -> Vec<FolderSummary> {
-        let mut summaries: Vec<_> = self.running().iter().map(|folder| self.summary(folder)).collect();
-        summaries.sort_by(|left, right| (&left.name, left.folder).cmp(&(&right.name, right.folder)));
+        let mut summaries: Vec<_> = self
+            .running()
+            .iter()
+            .map(|folder| self.summary(folder))
+            .collect();
+        summaries
+            .sort_by(|left, right| (&left.name, left.folder).cmp(&(&right.name, right.folder)));
         summaries
     }
 
@@ -234,15 +271,26 @@ impl Engine {
         let summaries = self.folders();
         let by_name = summaries.iter().find(|summary| summary.name == name);
         by_name
-            .or_else(|| summaries.iter().find(|summary| summary.folder.to_string() == name))
+            .or_else(|| {
+                summaries
+                    .iter()
+                    .find(|summary| summary.folder.to_string() == name)
+            })
             .cloned()
             .ok_or_else(|| self.why_not(name))
     }
 
     /// Sets or changes the passphrase that seals reading secrets. `old` is needed when one is set.
-    pub async fn set_passphrase(&self, old: Option<String>, new: String) -> Result<(), EngineError> {
+    pub async fn set_passphrase(
+        &self,
+        old: Option<String>,
+        new: String,
+    ) -> Result<(), EngineError> {
         let keys = self.inner.keys.clone();
-        let (old, new) = (old.map(zeroize::Zeroizing::new), zeroize::Zeroizing::new(new));
+        let (old, new) = (
+            old.map(zeroize::Zeroizing::new),
+            zeroize::Zeroizing::new(new),
+        );
         blocking(move || keys.set_passphrase(old.as_ref().map(|old| old.as_str()), &new)).await
     }
 
@@ -256,7 +304,10 @@ impl Engine {
     pub async fn enable_key_ring(&self, passphrase: Option<String>) -> Result<(), EngineError> {
         let keys = self.inner.keys.clone();
         let passphrase = passphrase.map(zeroize::Zeroizing::new);
-        blocking(move || keys.enable_ring(passphrase.as_ref().map(|passphrase| passphrase.as_str()))).await
+        blocking(move || {
+            keys.enable_ring(passphrase.as_ref().map(|passphrase| passphrase.as_str()))
+        })
+        .await
     }
 
     /// Seals the reading secrets by the machine's key instead of the key ring. Locked folders are unlocked by it; returns all that
@@ -294,15 +345,26 @@ impl Engine {
     ) -> Result<Vec<FolderSummary>, EngineError> {
         let keys = self.inner.keys.clone();
         let passphrase = passphrase.map(zeroize::Zeroizing::new);
-        let open = move || keys.unlock(folder, passphrase.as_ref().map(|passphrase| passphrase.as_str()));
+        let open = move || {
+            keys.unlock(
+                folder,
+                passphrase.as_ref().map(|passphrase| passphrase.as_str()),
+            )
+        };
         let opened = blocking(open).await?;
         let mut summaries = Vec::new();
         for id in opened {
-            let Some(record) = self.inner.keys.open_record(&id) else { continue };
-            let Ok(folder) = self.folder(&id) else { continue };
+            let Some(record) = self.inner.keys.open_record(&id) else {
+                continue;
+            };
+            let Ok(folder) = self.folder(&id) else {
+                continue;
+            };
             let (identity, keys) = folders::opened(&record)?;
             folder.shared.set_name(record.name.clone());
-            folder.run(move |folder| folder.unlock(identity, keys)).await?;
+            folder
+                .run(move |folder| folder.unlock(identity, keys))
+                .await?;
             summaries.push(self.summary(&folder));
         }
         Ok(summaries)
@@ -329,23 +391,38 @@ impl Engine {
         let folder = self.folder(&folder)?;
         if folder.shared.readable().is_none() {
             return Err(match folder.shared.snapshot().role {
-                Some(Role::Safe) => EngineError::Forbidden { role: "safe", action: "read it" },
+                Some(Role::Safe) => EngineError::Forbidden {
+                    role: "safe",
+                    action: "read it",
+                },
                 _ => EngineError::Locked,
             });
         }
         let store = folder.store.clone();
-        Ok(FolderView::new(Arc::new(Port::new(folder.shared.clone(), store, folder.sender.clone()))))
+        Ok(FolderView::new(Arc::new(Port::new(
+            folder.shared.clone(),
+            store,
+            folder.sender.clone(),
+        ))))
     }
 
     /// Where a view keeps its settings (a plain directory's path): small, sealed with the folder's reading secrets.
     pub async fn view_setting(&self, folder: FolderId) -> Result<Option<Vec<u8>>, EngineError> {
         self.folder(&folder)?;
-        let record = self.inner.keys.open_record(&folder).ok_or(EngineError::Locked)?;
+        let record = self
+            .inner
+            .keys
+            .open_record(&folder)
+            .ok_or(EngineError::Locked)?;
         Ok(record.setting.clone())
     }
 
     /// Sets it.
-    pub async fn set_view_setting(&self, folder: FolderId, setting: Vec<u8>) -> Result<(), EngineError> {
+    pub async fn set_view_setting(
+        &self,
+        folder: FolderId,
+        setting: Vec<u8>,
+    ) -> Result<(), EngineError> {
         let keys = self.inner.keys.clone();
         blocking(move || {
             let mut record = keys.open_record(&folder).ok_or(EngineError::Locked)?;
@@ -390,17 +467,30 @@ impl Engine {
     /// Why a folder of this name or id isn't running.
     fn why_not(&self, folder: &str) -> EngineError {
         let broken = self.lock_broken();
-        let found = broken.iter().find(|(id, broken)| broken.name == folder || id.to_string() == folder);
+        let found = broken
+            .iter()
+            .find(|(id, broken)| broken.name == folder || id.to_string() == folder);
         match found {
-            Some((_, BrokenFolder { name, message, kind })) => {
-                EngineError::Store { message: format!("the folder '{name}' could not be opened: {message}"), kind: *kind }
-            }
+            Some((
+                _,
+                BrokenFolder {
+                    name,
+                    message,
+                    kind,
+                },
+            )) => EngineError::Store {
+                message: format!("the folder '{name}' could not be opened: {message}"),
+                kind: *kind,
+            },
             None => EngineError::UnknownFolder(folder.to_owned()),
         }
     }
 
     fn lock_broken(&self) -> MutexGuard<'_, BTreeMap<FolderId, BrokenFolder>> {
-        self.inner.broken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The given folder, or all.
@@ -412,7 +502,10 @@ impl Engine {
     }
 
     fn lock_folders(&self) -> MutexGuard<'_, BTreeMap<FolderId, Arc<RunningFolder>>> {
-        self.inner.folders.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .folders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -421,11 +514,19 @@ async fn bind(keys: &Keys, listen: Option<SocketAddr>, lan: bool) -> Result<Endp
     let mut device = keys.device();
     let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
     let wanted = listen.unwrap_or_else(|| any(device.port));
-    let options = NetOptions { key: device.key(), listen: Some(wanted), lan };
+    let options = NetOptions {
+        key: device.key(),
+        listen: Some(wanted),
+        lan,
+    };
     let bound = match Endpoint::bind(options.clone()).await {
         // Somebody else has the port: members hear of the new one.
         Err(BindError::PortTaken { .. }) if listen.is_none() => {
-            Endpoint::bind(NetOptions { listen: Some(any(0)), ..options }).await
+            Endpoint::bind(NetOptions {
+                listen: Some(any(0)),
+                ..options
+            })
+            .await
         }
         result => result,
     };
@@ -444,5 +545,7 @@ async fn bind(keys: &Keys, listen: Option<SocketAddr>, lan: bool) -> Result<Endp
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| EngineError::internal("a task ended early"))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| EngineError::internal("a task ended early"))?
 }

@@ -34,14 +34,20 @@ impl Facts {
 
     /// What peers exchange a stored commit by.
     pub(crate) fn commit_facts(&self, id: CommitId) -> Result<Option<CommitFacts>, StoreError> {
-        let Some(commit) = self.store.commit(id)? else { return Ok(None) };
+        let Some(commit) = self.store.commit(id)? else {
+            return Ok(None);
+        };
         let header = commit.header();
         Ok(Some(CommitFacts {
             id,
             author: header.author,
             sequence: header.sequence,
             lamport: header.lamport,
-            added: header.added.iter().map(|add| (add.pack, add.size)).collect(),
+            added: header
+                .added
+                .iter()
+                .map(|add| (add.pack, add.size))
+                .collect(),
         }))
     }
 }
@@ -57,13 +63,20 @@ impl FolderFacts for Facts {
 
     fn roster_entries_since(&self, have: &[RosterEntryId]) -> Vec<Bytes> {
         let entries = self.roster.entries_beyond(have);
-        entries.iter().map(|entry| Bytes::copy_from_slice(entry.as_bytes())).collect()
+        entries
+            .iter()
+            .map(|entry| Bytes::copy_from_slice(entry.as_bytes()))
+            .collect()
     }
 
     fn chains(&self) -> Vec<Chain> {
         let chains = self.store.chains().into_iter();
         chains
-            .map(|chain| Chain { author: chain.author, sequence: chain.sequence, head: chain.head })
+            .map(|chain| Chain {
+                author: chain.author,
+                sequence: chain.sequence,
+                head: chain.head,
+            })
             .collect()
     }
 
@@ -85,14 +98,20 @@ impl FolderFacts for Facts {
             found.retain(|(sequence, _)| *sequence < last);
             let rest = self.store.commits_of(*author, last, 1 << 16);
             let rest = self.or_absent(rest, Vec::new());
-            found.extend(rest.into_iter().take_while(|(sequence, _)| *sequence == last));
+            found.extend(
+                rest.into_iter()
+                    .take_while(|(sequence, _)| *sequence == last),
+            );
         }
-        let facts = found.into_iter().map(|(_, id)| self.or_absent(self.commit_facts(id), None));
+        let facts = found
+            .into_iter()
+            .map(|(_, id)| self.or_absent(self.commit_facts(id), None));
         facts.flatten().collect()
     }
 
     fn commit_bytes(&self, commit: &CommitId) -> Option<Bytes> {
-        self.or_absent(self.store.commit_bytes(*commit), None).map(Bytes::from)
+        self.or_absent(self.store.commit_bytes(*commit), None)
+            .map(Bytes::from)
     }
 
     fn pack(&self, pack: &PackId) -> Option<PackFacts> {
@@ -102,11 +121,13 @@ impl FolderFacts for Facts {
             Presence::Pending => (true, PackState::Stored),
             Presence::Released { durable: true, .. } => (false, PackState::Durable),
             Presence::Released { durable: false, .. } => (false, PackState::Stored),
-            Presence::Missing | Presence::Partial | Presence::Damaged => {
-                (true, PackState::Missing)
-            }
+            Presence::Missing | Presence::Partial | Presence::Damaged => (true, PackState::Missing),
         };
-        Some(PackFacts { size: info.size, live, state })
+        Some(PackFacts {
+            size: info.size,
+            live,
+            state,
+        })
     }
 
     fn missing_packs(&self) -> Vec<MissingPack> {
@@ -118,7 +139,11 @@ impl FolderFacts for Facts {
                     .iter()
                     .filter_map(|dot| self.or_absent(self.store.lamport(dot.commit), None));
                 let lamport = lamports.max().unwrap_or_default();
-                MissingPack { pack: missing.pack, size: missing.size, lamport }
+                MissingPack {
+                    pack: missing.pack,
+                    size: missing.size,
+                    lamport,
+                }
             })
             .collect()
     }
@@ -128,12 +153,17 @@ impl FolderFacts for Facts {
     }
 
     fn frame_hashes(&self, pack: &PackId) -> Option<Vec<FrameHash>> {
-        self.store.frame_hashes(*pack).ok().map(|hashes| hashes.as_slice().to_vec())
+        self.store
+            .frame_hashes(*pack)
+            .ok()
+            .map(|hashes| hashes.as_slice().to_vec())
     }
 
     fn present_frames(&self, pack: &PackId) -> FrameSet {
         let mut present = FrameSet::EMPTY;
-        let Ok(missing) = self.store.missing_frames(*pack) else { return present };
+        let Ok(missing) = self.store.missing_frames(*pack) else {
+            return present;
+        };
         let frames = self.pack(pack).map_or(0, |facts| facts.size.frames());
         for frame in 0..frames {
             if !missing.iter().any(|range| range.contains(&frame)) {

@@ -21,12 +21,17 @@ impl Flusher {
     pub(crate) fn start(store: Arc<Store>, folder: FolderSender) -> std::io::Result<Self> {
         // One waiting wake-up covers everything written before it is taken.
         let (wake, mut woken) = mpsc::channel(1);
-        let thread = std::thread::Builder::new().name("folder-flush".to_owned()).spawn(move || {
-            while woken.blocking_recv() == Some(()) {
-                folder.send(Command::Flushed(Flushed(store.sync_packs())));
-            }
-        })?;
-        Ok(Self { wake: Some(wake), thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("folder-flush".to_owned())
+            .spawn(move || {
+                while woken.blocking_recv() == Some(()) {
+                    folder.send(Command::Flushed(Flushed(store.sync_packs())));
+                }
+            })?;
+        Ok(Self {
+            wake: Some(wake),
+            thread: Some(thread),
+        })
     }
 
     /// Something was written.

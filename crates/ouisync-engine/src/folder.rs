@@ -126,10 +126,17 @@ pub(crate) struct Start {
 impl RunningFolder {
     /// Starts a folder's thread and lets peers find it.
     pub(crate) fn start(start: Start) -> Result<Self, EngineError> {
-        let fail = |source| EngineError::Io { path: "folder thread".into(), source };
+        let fail = |source| EngineError::Io {
+            path: "folder thread".into(),
+            source,
+        };
         let (sender, commands) = FolderSender::new(start.id);
         let flusher = Flusher::start(start.store.clone(), sender.clone()).map_err(fail)?;
-        let (shared, network, store) = (start.shared.clone(), start.network.clone(), start.store.clone());
+        let (shared, network, store) = (
+            start.shared.clone(),
+            start.network.clone(),
+            start.store.clone(),
+        );
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let own_sender = sender.clone();
         let thread = std::thread::Builder::new()
@@ -152,7 +159,12 @@ impl RunningFolder {
             .map_err(fail)?;
         is_ready.recv().map_err(|_| EngineError::Stopping)??;
         network.add_folder(sender.clone());
-        Ok(Self { sender, shared, store, thread: Mutex::new(Some(thread)) })
+        Ok(Self {
+            sender,
+            shared,
+            store,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// Runs `job` on the folder's thread and waits for its answer; what it did is in the snapshot then.
@@ -176,7 +188,11 @@ impl RunningFolder {
     /// Ends the thread, making everything durable; blocks.
     pub(crate) fn stop(&self) {
         self.sender.send(Command::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             // A panic was reported when it happened.
             let _ = thread.join();
@@ -192,8 +208,24 @@ impl Drop for RunningFolder {
 
 impl Folder {
     fn new(start: Start, sender: FolderSender, flusher: Flusher) -> Self {
-        let Start { id, store, roster, keys, identity, joining, key_store, network, housekeeping, shared, paused } = start;
-        let facts = Facts { store: store.clone(), roster, failed: false.into() };
+        let Start {
+            id,
+            store,
+            roster,
+            keys,
+            identity,
+            joining,
+            key_store,
+            network,
+            housekeeping,
+            shared,
+            paused,
+        } = start;
+        let facts = Facts {
+            store: store.clone(),
+            roster,
+            failed: false.into(),
+        };
         let mut sync = FolderSync::new(facts, Limits::default(), Duration::ZERO);
         if paused {
             sync.pause();
@@ -261,7 +293,13 @@ impl Folder {
                 self.sync.message(peer, message);
                 drop(permit);
             }
-            Command::Bulk { peer, pack, first, data, permit } => {
+            Command::Bulk {
+                peer,
+                pack,
+                first,
+                data,
+                permit,
+            } => {
                 self.sync.bulk_received(peer, pack, first, data);
                 // What the frames lead to happens before more are let in.
                 self.drain();
@@ -269,7 +307,12 @@ impl Folder {
             }
             Command::Sent(peer, bytes) => self.sync.sent(peer, bytes),
             Command::Served(peer, count) => self.sync.served(peer, count),
-            Command::ServeFailed { peer, pack, first, count } => {
+            Command::ServeFailed {
+                peer,
+                pack,
+                first,
+                count,
+            } => {
                 self.sync.serve_failed(peer, pack, first, count);
             }
             Command::Flushed(flushed) => self.flushed(flushed),
@@ -282,10 +325,14 @@ impl Folder {
     fn tick(&mut self) {
         self.sync.tick(self.started.elapsed());
         if self.sync.facts().failed.get() {
-            self.shared.fail("the catalogue can't be read; run 'ouisync verify'");
+            self.shared
+                .fail("the catalogue can't be read; run 'ouisync verify'");
         }
         self.drop_dismissed();
-        if self.next_expiry.is_some_and(|expires| expires <= self.seconds()) {
+        if self
+            .next_expiry
+            .is_some_and(|expires| expires <= self.seconds())
+        {
             self.publish_credentials();
         }
         self.do_upkeep();
@@ -300,12 +347,20 @@ impl Folder {
         if let Some(at) = self.rates.at {
             let millis = now.duration_since(at).as_millis().max(1);
             let rate = |now: u64, then: u64| {
-                u64::try_from(u128::from(now.saturating_sub(then)) * 1000 / millis).unwrap_or(u64::MAX)
+                u64::try_from(u128::from(now.saturating_sub(then)) * 1000 / millis)
+                    .unwrap_or(u64::MAX)
             };
-            let rates = (rate(sent, self.rates.sent), rate(received, self.rates.received));
+            let rates = (
+                rate(sent, self.rates.sent),
+                rate(received, self.rates.received),
+            );
             self.shared.set_rates(rates.0, rates.1);
         }
-        self.rates = Rates { at: Some(now), sent, received };
+        self.rates = Rates {
+            at: Some(now),
+            sent,
+            received,
+        };
     }
 
     fn close(&mut self) {
@@ -330,12 +385,19 @@ impl Folder {
     /// This device's role, once it is a member.
     pub(crate) fn role(&self) -> Option<Role> {
         let identity = self.identity.as_ref()?;
-        self.roster().state().role(&identity.member()).map(Role::from)
+        self.roster()
+            .state()
+            .role(&identity.member())
+            .map(Role::from)
     }
 
     /// What proves to peers that this device has the folder.
     fn publish_credentials(&mut self) {
-        let current = self.roster().state().current_epoch().map(|epoch| epoch.epoch);
+        let current = self
+            .roster()
+            .state()
+            .current_epoch()
+            .map(|epoch| epoch.epoch);
         if std::mem::replace(&mut self.epoch, current) != current {
             self.sync.epoch_changed();
         }
@@ -364,11 +426,15 @@ impl Folder {
             credentials.clear();
             invitations.clear();
         }
-        credentials.extend(invitations.into_iter().map(|(invitation, kind)| Credential {
-            folder: self.id,
-            kind,
-            key: ouisync_crypto::keys::PeerAuthKey::of_invitation(&invitation),
-        }));
+        credentials.extend(
+            invitations
+                .into_iter()
+                .map(|(invitation, kind)| Credential {
+                    folder: self.id,
+                    kind,
+                    key: ouisync_crypto::keys::PeerAuthKey::of_invitation(&invitation),
+                }),
+        );
         self.sender.set_credentials(credentials);
         self.network.credentials_changed();
     }
@@ -380,7 +446,10 @@ impl Folder {
         let mut invitations = BTreeMap::new();
         for entry in roster.entries() {
             if let RosterAction::Invite { invitation, .. } = &entry.statement().action {
-                invitations.insert(*invitation, CredentialKind::Closed(*invitation, ClosedReason::Spent));
+                invitations.insert(
+                    *invitation,
+                    CredentialKind::Closed(*invitation, ClosedReason::Spent),
+                );
             }
         }
         let mut next = None;
@@ -401,7 +470,10 @@ impl Folder {
     /// This device has entered the folder, and the roster doesn't know its key (any more): another device used the
     /// invitation first, or the device was restored from a backup older than its present key.
     pub(crate) fn is_outside(&self) -> bool {
-        self.identity.is_some() && self.joining.is_none() && self.role().is_none() && !self.is_removed()
+        self.identity.is_some()
+            && self.joining.is_none()
+            && self.role().is_none()
+            && !self.is_removed()
     }
 
     /// This device was removed from the folder.
@@ -415,7 +487,11 @@ impl Folder {
         let roster = self.roster();
         let members = roster.state().members();
         let ids = members.flat_map(|member| {
-            let retired = member.retired.iter().copied().map(move |retired| (retired, member.member));
+            let retired = member
+                .retired
+                .iter()
+                .copied()
+                .map(move |retired| (retired, member.member));
             std::iter::once((member.member, member.member)).chain(retired)
         });
         ids.filter_map(|(id, present)| {

@@ -37,7 +37,11 @@ impl Default for Housekeeping {
             grace: 30 * DAY,
             safe_retention: 90 * DAY,
             reserve: 64 << 20,
-            clock: Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
+            clock: Arc::new(|| {
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |since| since.as_secs())
+            }),
         }
     }
 }

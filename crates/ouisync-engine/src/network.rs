@@ -100,7 +100,9 @@ impl Network {
             tasks: TaskTracker::new(),
             meter: Arc::default(),
         };
-        let network = Self { inner: Arc::new(inner) };
+        let network = Self {
+            inner: Arc::new(inner),
+        };
         network.inner.tasks.spawn(network.clone().accept());
         network.inner.tasks.spawn(network.clone().dial_all());
         network.inner.tasks.spawn(network.clone().watch_lan());
@@ -125,7 +127,9 @@ impl Network {
     }
 
     pub(crate) fn folder(&self, folder: &FolderId) -> Option<FolderSender> {
-        lock(&self.inner.folders).get(folder).map(|entry| entry.sender.clone())
+        lock(&self.inner.folders)
+            .get(folder)
+            .map(|entry| entry.sender.clone())
     }
 
     /// Some folder's credentials changed: every connection proves anew.
@@ -135,8 +139,10 @@ impl Network {
     }
 
     pub(crate) fn credentials(&self) -> Vec<Credential> {
-        let senders: Vec<_> =
-            lock(&self.inner.folders).values().map(|entry| entry.sender.clone()).collect();
+        let senders: Vec<_> = lock(&self.inner.folders)
+            .values()
+            .map(|entry| entry.sender.clone())
+            .collect();
         senders.iter().flat_map(FolderSender::credentials).collect()
     }
 
@@ -165,7 +171,12 @@ impl Network {
     }
 
     /// Somebody said where a device is: worth a try.
-    pub(crate) fn learned(&self, device: DeviceId, folder: Option<FolderId>, sockets: &[SocketAddr]) {
+    pub(crate) fn learned(
+        &self,
+        device: DeviceId,
+        folder: Option<FolderId>,
+        sockets: &[SocketAddr],
+    ) {
         if device == self.inner.endpoint.device() {
             return;
         }
@@ -300,7 +311,13 @@ impl Network {
             if let Some(existing) = live.get(&device) {
                 let local = self.inner.endpoint.device();
                 let age = existing.since.elapsed();
-                match keep(local, device, existing.handle.is_dialer(), age, handle.is_dialer()) {
+                match keep(
+                    local,
+                    device,
+                    existing.handle.is_dialer(),
+                    age,
+                    handle.is_dialer(),
+                ) {
                     Keep::Existing => {
                         handle.close(CloseCode::Duplicate, "");
                         return;
@@ -309,7 +326,15 @@ impl Network {
                 }
             }
             let shares = HashSet::new();
-            live.insert(device, Live { number, handle: handle.clone(), since: Instant::now(), shares });
+            live.insert(
+                device,
+                Live {
+                    number,
+                    handle: handle.clone(),
+                    since: Instant::now(),
+                    shares,
+                },
+            );
         }
         info!(%device, dialled = handle.is_dialer(), "connected");
         let network = self.clone();
@@ -330,9 +355,13 @@ impl Network {
         loop {
             tokio::time::sleep(STRANGER_LIMIT).await;
             let live = lock(&self.inner.live);
-            let Some(entry) = live.get(&device).filter(|entry| entry.number == number) else { break };
+            let Some(entry) = live.get(&device).filter(|entry| entry.number == number) else {
+                break;
+            };
             if entry.shares.is_empty() {
-                entry.handle.close(CloseCode::Refused, "no folder in common");
+                entry
+                    .handle
+                    .close(CloseCode::Refused, "no folder in common");
                 break;
             }
         }
@@ -341,7 +370,10 @@ impl Network {
 
     fn ended(&self, device: DeviceId, number: u64) {
         let mut live = lock(&self.inner.live);
-        if live.get(&device).is_some_and(|entry| entry.number == number) {
+        if live
+            .get(&device)
+            .is_some_and(|entry| entry.number == number)
+        {
             let entry = live.remove(&device);
             drop(live);
             let was_good =

@@ -90,7 +90,9 @@ impl Announcer {
         }
         let announced = packs.clone();
         let result = self.sync().and_then(|()| {
-            on_folder(&self.sender, move |folder| folder.commit(Vec::new(), announced, Vec::new(), |_| Ok(())))
+            on_folder(&self.sender, move |folder| {
+                folder.commit(Vec::new(), announced, Vec::new(), |_| Ok(()))
+            })
         });
         if result.is_err() {
             // Content that was ingested before refers to them: the commit of that announces them.
@@ -153,9 +155,14 @@ impl Port {
                     }
                 }
             })
-            .map_err(|source| EngineError::Io { path: "announcing thread".into(), source })?;
+            .map_err(|source| EngineError::Io {
+                path: "announcing thread".into(),
+                source,
+            })?;
         let sink: PackSink = Box::new(move |pack| {
-            announcer.store.create_pack(&pack.frame_hashes, &pack.bytes)?;
+            announcer
+                .store
+                .create_pack(&pack.frame_hashes, &pack.bytes)?;
             let mut unannounced = lock(&announcer.unannounced);
             unannounced.bytes += pack.size.bytes();
             unannounced.packs.push((pack.table, pack.size));
@@ -203,17 +210,26 @@ impl Port {
 
     /// Contents that would make a large commit go into packs instead.
     fn move_inline(&self, operations: &mut [Operation]) -> Result<(), EngineError> {
-        let inline = operations.iter().filter_map(inline_of).map(Vec::len).sum::<usize>();
+        let inline = operations
+            .iter()
+            .filter_map(inline_of)
+            .map(Vec::len)
+            .sum::<usize>();
         if inline <= MAX_INLINE {
             return Ok(());
         }
         for operation in operations {
-            if let Operation::Write { value: Value::File(content), .. } = operation
+            if let Operation::Write {
+                value: Value::File(content),
+                ..
+            } = operation
                 && let FileData::Inline(chunk, bytes) = &mut content.data
             {
                 let (chunk, bytes) = (*chunk, std::mem::take(bytes));
                 let length = bytes.len() as u32;
-                self.with_ingest(|ingest, is_known| Ok(ingest.store_chunk(chunk, bytes, is_known)?))?;
+                self.with_ingest(|ingest, is_known| {
+                    Ok(ingest.store_chunk(chunk, bytes, is_known)?)
+                })?;
                 content.data = FileData::Chunks(vec![ChunkRef { chunk, length }]);
             }
         }
@@ -232,7 +248,10 @@ impl Port {
 
 fn inline_of(operation: &Operation) -> Option<&Vec<u8>> {
     match operation {
-        Operation::Write { value: Value::File(content), .. } => match &content.data {
+        Operation::Write {
+            value: Value::File(content),
+            ..
+        } => match &content.data {
             FileData::Inline(_, bytes) => Some(bytes),
             _ => None,
         },
@@ -285,7 +304,9 @@ impl FolderAccess for Port {
 
     fn mark_dirty(&self, directories: &[NodeId]) -> Result<(), EngineError> {
         self.write_index(|batch| {
-            directories.iter().for_each(|directory| batch.mark_dirty(*directory));
+            directories
+                .iter()
+                .for_each(|directory| batch.mark_dirty(*directory));
             Ok(())
         })
     }
@@ -305,7 +326,11 @@ impl FolderAccess for Port {
     ) -> Result<(), EngineError> {
         let marks: Vec<_> = {
             let mut marks = lock(&self.marks);
-            clean.iter().filter_map(|node| marks.remove(node)).flatten().collect()
+            clean
+                .iter()
+                .filter_map(|node| marks.remove(node))
+                .flatten()
+                .collect()
         };
         self.write_index(|batch| {
             put_records(batch, records);
@@ -324,10 +349,14 @@ impl FolderAccess for Port {
         previous: Option<&FileContent>,
     ) -> Result<FileContent, EngineError> {
         self.with_ingest(|ingest, is_known| {
-            ingest.file(source, size_hint, previous, is_known).map_err(|error| match error {
-                ouisync_store::ingest::IngestError::Source(source) => EngineError::Source(source),
-                error => error.into(),
-            })
+            ingest
+                .file(source, size_hint, previous, is_known)
+                .map_err(|error| match error {
+                    ouisync_store::ingest::IngestError::Source(source) => {
+                        EngineError::Source(source)
+                    }
+                    error => error.into(),
+                })
         })
     }
 
@@ -352,7 +381,15 @@ impl FolderAccess for Port {
             reused
                 .into_iter()
                 .filter(|(pack, _)| !fresh.contains(pack))
-                .map(|(pack, size)| (PackTable { pack, chunks: Vec::new() }, size)),
+                .map(|(pack, size)| {
+                    (
+                        PackTable {
+                            pack,
+                            chunks: Vec::new(),
+                        },
+                        size,
+                    )
+                }),
         );
         on_folder(&self.sender, move |folder| {
             folder.commit(operations, packs, Vec::new(), |batch| {
@@ -381,7 +418,11 @@ impl FolderAccess for Port {
     fn open(&self, content: &FileContent) -> Result<Box<dyn ContentStream>, EngineError> {
         let readable = self.readable()?;
         let reader = Some(readable.content(content.clone()));
-        Ok(Box::new(Stream { reader, readable, store: self.store.clone() }))
+        Ok(Box::new(Stream {
+            reader,
+            readable,
+            store: self.store.clone(),
+        }))
     }
 
     fn set_status(&self, status: ViewStatus) {
@@ -443,5 +484,12 @@ impl ContentStream for Stream {
 pub(crate) fn ingest_keys(folder: &Folder) -> Option<(EpochId, IngestKeys)> {
     let content = folder.keys.content_keys()?;
     let (epoch, secret) = folder.roster().sealing_epoch(&folder.keys)?;
-    Some((epoch, IngestKeys { chunk_ids: content.chunk_id, gear: content.gear, secret: secret.clone() }))
+    Some((
+        epoch,
+        IngestKeys {
+            chunk_ids: content.chunk_id,
+            gear: content.gear,
+            secret: secret.clone(),
+        },
+    ))
 }

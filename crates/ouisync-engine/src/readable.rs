@@ -72,8 +72,17 @@ impl Readable {
         if index.position().commits > 0 && setting(&index, WITHDRAWALS)? != store.withdrawals() {
             index.clear_tree()?;
         }
-        let keys = ReadKeys { chunk_ids: content.chunk_id, folder: Arc::new(keys.clone()) };
-        let readable = Self { index, store, keys: RwLock::new(keys), names: RwLock::new(names), idle: Mutex::default() };
+        let keys = ReadKeys {
+            chunk_ids: content.chunk_id,
+            folder: Arc::new(keys.clone()),
+        };
+        let readable = Self {
+            index,
+            store,
+            keys: RwLock::new(keys),
+            names: RwLock::new(names),
+            idle: Mutex::default(),
+        };
         readable.replay()?;
         Ok(readable)
     }
@@ -136,14 +145,21 @@ impl Readable {
         // Whatever came before these must be in.
         let mut applied = Applied::default();
         let next = setting(&self.index, ARRIVAL)?.max(1);
-        let own: BTreeMap<CommitId, &CommitBody> =
-            commits.iter().map(|(commit, body)| (commit.id(), body)).collect();
+        let own: BTreeMap<CommitId, &CommitBody> = commits
+            .iter()
+            .map(|(commit, body)| (commit.id(), body))
+            .collect();
         let mut tree = Tree::new(self.index.begin());
         let arrivals = self.store.arrivals(next, usize::MAX)?;
         let next = arrivals.last().map_or(next, |last| last.arrival + 1);
         for arrived in arrivals {
             if let Some(commit) = self.store.commit(arrived.commit)? {
-                self.apply_one(&mut tree, &commit, own.get(&arrived.commit).copied(), &mut applied)?;
+                self.apply_one(
+                    &mut tree,
+                    &commit,
+                    own.get(&arrived.commit).copied(),
+                    &mut applied,
+                )?;
             }
         }
         also(tree.store_mut())?;
@@ -170,9 +186,17 @@ impl Readable {
         let body = match body {
             Some(body) => body,
             None => {
-                let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).folder.clone();
+                let keys = self
+                    .keys
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .folder
+                    .clone();
                 let Some(secret) = keys.read_secret(&header.epoch) else {
-                    return Err(EngineError::internal(format!("no key for commit {}", commit.id())));
+                    return Err(EngineError::internal(format!(
+                        "no key for commit {}",
+                        commit.id()
+                    )));
                 };
                 match commit.open_body(secret) {
                     Ok(body) => {
@@ -239,14 +263,19 @@ impl Readable {
     /// How a member is called in names of conflicts.
     fn label(&self, member: &MemberId) -> String {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names.get(member).cloned().unwrap_or_else(|| member.to_string()[..8].to_owned())
+        names
+            .get(member)
+            .cloned()
+            .unwrap_or_else(|| member.to_string()[..8].to_owned())
     }
 
     /// The visible entries of a directory; none when it isn't visible.
     pub(crate) fn list(&self, directory: NodeId) -> Result<Vec<Entry>, EngineError> {
         let label = |member: &MemberId| self.label(member);
         let snapshot = self.index.snapshot();
-        Ok(View::new(&snapshot, &label).listing(directory)?.unwrap_or_default())
+        Ok(View::new(&snapshot, &label)
+            .listing(directory)?
+            .unwrap_or_default())
     }
 
     /// Which packs content needs.
@@ -256,7 +285,11 @@ impl Readable {
 
     /// Reads content.
     pub(crate) fn content(&self, content: FileContent) -> ContentReader<Index, Arc<Store>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         ContentReader::new(idle.unwrap_or_else(|| self.chunk_reader()), content)
     }
 
@@ -266,7 +299,11 @@ impl Readable {
     }
 
     /// The visible entry of this name in a directory.
-    pub(crate) fn entry(&self, directory: NodeId, name: &Name) -> Result<Option<Entry>, EngineError> {
+    pub(crate) fn entry(
+        &self,
+        directory: NodeId,
+        name: &Name,
+    ) -> Result<Option<Entry>, EngineError> {
         let label = |member: &MemberId| self.label(member);
         let snapshot = self.index.snapshot();
         Ok(View::new(&snapshot, &label).entry(directory, name)?)
@@ -277,7 +314,8 @@ impl Readable {
         let places = self.index.places(chunk).ok()?;
         places.iter().find_map(|(pack, _)| {
             let info = self.store.pack(*pack).ok()??;
-            matches!(info.state, PackState::Pending | PackState::Stored).then_some((*pack, info.size))
+            matches!(info.state, PackState::Pending | PackState::Stored)
+                .then_some((*pack, info.size))
         })
     }
 
@@ -289,7 +327,11 @@ impl Readable {
     }
 
     fn chunk_reader(&self) -> ChunkReader<Index, Arc<Store>> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let keys = self
+            .keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         ChunkReader::new(keys, self.index.clone(), self.store.clone())
     }
 
@@ -310,7 +352,9 @@ impl Readable {
 }
 
 fn setting(index: &Index, name: &str) -> Result<u64, EngineError> {
-    let bytes = index.setting(name)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+    let bytes = index
+        .setting(name)?
+        .and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
     Ok(bytes.map_or(0, u64::from_le_bytes))
 }
 

@@ -144,19 +144,31 @@ impl Shared {
     }
 
     pub(crate) fn readable(&self) -> Option<Arc<Readable>> {
-        self.readable.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.readable
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn set_readable(&self, readable: Option<Arc<Readable>>) {
-        *self.readable.write().unwrap_or_else(PoisonError::into_inner) = readable;
+        *self
+            .readable
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = readable;
     }
 
     pub(crate) fn set_ingest_keys(&self, keys: Option<(EpochId, IngestKeys)>) {
-        *self.ingest_keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        *self
+            .ingest_keys
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     pub(crate) fn names(&self) -> BTreeMap<MemberId, String> {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.names
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn set_names(&self, names: BTreeMap<MemberId, String>) {
@@ -246,7 +258,9 @@ impl Shared {
     /// Number of visible conflict entries. Counting walks the tree, so it is done again only when the tree changed and, in a
     /// large tree, not too often.
     pub(crate) fn conflicts(&self) -> u64 {
-        let Some(readable) = self.readable() else { return 0 };
+        let Some(readable) = self.readable() else {
+            return 0;
+        };
         let mut known = lock(&self.conflicts);
         let commits = readable.index.position().commits;
         if let Some(known) = &*known
@@ -257,7 +271,12 @@ impl Shared {
         let begun = Instant::now();
         match readable.count_conflicts() {
             Ok(count) => {
-                *known = Some(Conflicts { commits, count, took: begun.elapsed(), at: Instant::now() });
+                *known = Some(Conflicts {
+                    commits,
+                    count,
+                    took: begun.elapsed(),
+                    at: Instant::now(),
+                });
                 count
             }
             Err(error) => {
@@ -270,7 +289,10 @@ impl Shared {
     // The view
 
     pub(crate) fn has_view(&self) -> bool {
-        lock(&self.view).events.as_ref().is_some_and(|events| !events.is_closed())
+        lock(&self.view)
+            .events
+            .as_ref()
+            .is_some_and(|events| !events.is_closed())
     }
 
     pub(crate) fn view_status(&self) -> ViewStatus {
@@ -294,7 +316,9 @@ impl Shared {
         if !self.has_view() {
             return true;
         }
-        let dirty = self.readable().and_then(|readable| readable.index.dirty(1).ok());
+        let dirty = self
+            .readable()
+            .and_then(|readable| readable.index.dirty(1).ok());
         let heard_all = {
             let view = lock(&self.view);
             view.status.settled && view.status.heard == view.told
@@ -344,10 +368,18 @@ impl Shared {
     ) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut view = lock(&self.view);
-        if view.events.as_ref().is_some_and(|events| !events.is_closed()) {
+        if view
+            .events
+            .as_ref()
+            .is_some_and(|events| !events.is_closed())
+        {
             return Err(EngineError::internal("the folder has a view already"));
         }
-        *view = ViewSlot { control: Some(control), events: Some(sender), ..ViewSlot::default() };
+        *view = ViewSlot {
+            control: Some(control),
+            events: Some(sender),
+            ..ViewSlot::default()
+        };
         Ok(receiver)
     }
 
@@ -365,6 +397,9 @@ impl Shared {
 
     /// The keys that new content is sealed with; none while the folder can't be written.
     pub(crate) fn ingest_keys(&self) -> Option<(EpochId, IngestKeys)> {
-        self.ingest_keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ingest_keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

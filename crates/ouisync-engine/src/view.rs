@@ -68,12 +68,18 @@ pub struct FolderView {
 /// What [`FolderView`] calls; implemented by the running folder (and by fakes in tests of views).
 pub trait FolderAccess: Send + Sync {
     /// Registers the view; events come until it is dropped. One view at a time.
-    fn attach(&self, control: Arc<dyn ViewControl>) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError>;
+    fn attach(
+        &self,
+        control: Arc<dyn ViewControl>,
+    ) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError>;
     /// The visible entries of a directory (united with its aliases), sorted by name.
     fn list(&self, directory: NodeId) -> Result<Vec<Entry>, EngineError>;
     /// The visible entry of this name in a directory.
     fn entry(&self, directory: NodeId, name: &Name) -> Result<Option<Entry>, EngineError> {
-        Ok(self.list(directory)?.into_iter().find(|entry| entry.name == *name))
+        Ok(self
+            .list(directory)?
+            .into_iter()
+            .find(|entry| entry.name == *name))
     }
     /// Up to `limit` directories whose listing may have changed since their mark was cleared.
     fn dirty(&self, limit: usize) -> Result<Vec<NodeId>, EngineError>;
@@ -85,13 +91,26 @@ pub trait FolderAccess: Send + Sync {
     fn records(&self, group: [u8; 16]) -> Result<Vec<ViewRecord>, EngineError>;
     /// Puts (`Some`) and deletes (`None`) records and clears dirty marks, all or nothing.
     /// A mark made after the view read the directory survives: pass the marks' values from [`Self::dirty`] only.
-    fn update(&self, records: Vec<(ViewKey, Option<Vec<u8>>)>, clean: &[NodeId]) -> Result<(), EngineError>;
+    fn update(
+        &self,
+        records: Vec<(ViewKey, Option<Vec<u8>>)>,
+        clean: &[NodeId],
+    ) -> Result<(), EngineError>;
     /// Cuts, compresses, encrypts and stores content; nothing refers to it until a [`Self::commit`] does.
     /// `previous` is the version it replaces: its chunk size is kept. Large content is announced to peers as it is stored.
-    fn ingest(&self, source: &mut dyn Read, size_hint: u64, previous: Option<&FileContent>) -> Result<FileContent, EngineError>;
+    fn ingest(
+        &self,
+        source: &mut dyn Read,
+        size_hint: u64,
+        previous: Option<&FileContent>,
+    ) -> Result<FileContent, EngineError>;
     /// Commits operations (as many commits as needed, in order), with `records` updated once they are durable.
     /// Returns the last commit. Whoever may not write gets `Forbidden`.
-    fn commit(&self, operations: Vec<Operation>, records: Vec<(ViewKey, Option<Vec<u8>>)>) -> Result<Option<CommitId>, EngineError>;
+    fn commit(
+        &self,
+        operations: Vec<Operation>,
+        records: Vec<(ViewKey, Option<Vec<u8>>)>,
+    ) -> Result<Option<CommitId>, EngineError>;
     /// This device may write.
     fn writable(&self) -> bool;
     /// The packs of `content` that are not here yet; empty = readable now.

@@ -29,13 +29,19 @@ const MAX_NAME: usize = 64;
 pub(super) fn opened(record: &OpenRecord) -> Result<(MemberIdentity, FolderKeys), EngineError> {
     let mut keys = FolderKeys::new();
     for (epoch, generation, secret) in &record.epochs {
-        keys.insert(*epoch, *generation, EpochSecret::Read(ReadSecret::from_bytes(*secret)));
+        keys.insert(
+            *epoch,
+            *generation,
+            EpochSecret::Read(ReadSecret::from_bytes(*secret)),
+        );
     }
     Ok((identity(&record.identity)?, keys))
 }
 
 fn identity(bytes: &[u8]) -> Result<MemberIdentity, EngineError> {
-    let bytes = bytes.try_into().map_err(|_| EngineError::internal("a member key has the wrong length"))?;
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| EngineError::internal("a member key has the wrong length"))?;
     Ok(MemberIdentity::from_bytes(bytes))
 }
 
@@ -66,17 +72,44 @@ impl Engine {
             store.put_roster_entries(&[founded.entry.as_bytes().to_vec()])?;
             let (mut blind, mut open) = (Vec::new(), Vec::new());
             for (epoch, keys) in founded.keys.epochs() {
-                blind.push((*epoch, keys.generation, *keys.secret.store_secret().expose()));
+                blind.push((
+                    *epoch,
+                    keys.generation,
+                    *keys.secret.store_secret().expose(),
+                ));
                 if let Some(secret) = keys.secret.read_secret() {
                     open.push((*epoch, keys.generation, *secret.expose()));
                 }
             }
             let identity_bytes = identity.to_bytes().to_vec();
-            let record = OpenRecord { folder: id, name: name.clone(), identity: identity_bytes, epochs: open, setting: None };
+            let record = OpenRecord {
+                folder: id,
+                name: name.clone(),
+                identity: identity_bytes,
+                epochs: open,
+                setting: None,
+            };
             // The reading secrets first: without them the folder would be of no use.
             engine.inner.keys.put_open(record)?;
-            engine.inner.keys.put_blind(id, BlindRecord { epochs: blind, safe: None, joining: None, paused: false })?;
-            engine.start_folder(id, store, founded.roster, founded.keys, Some(identity), None, name, false)?;
+            engine.inner.keys.put_blind(
+                id,
+                BlindRecord {
+                    epochs: blind,
+                    safe: None,
+                    joining: None,
+                    paused: false,
+                },
+            )?;
+            engine.start_folder(
+                id,
+                store,
+                founded.roster,
+                founded.keys,
+                Some(identity),
+                None,
+                name,
+                false,
+            )?;
             info!(folder = %id, "founded a folder");
             let folder = engine.folder(&id)?;
             Ok(engine.summary(&folder))
@@ -110,20 +143,48 @@ impl Engine {
             let store = engine.open_store(&id)?;
             let identity = MemberIdentity::generate(&mut rand::rng());
             let bytes = identity.to_bytes().to_vec();
-            let joining = JoiningRecord { secret: *link.secret.expose(), role: link.role };
-            let safe = (role == Role::Safe).then(|| SafeRecord { identity: bytes.clone(), name: name.clone() });
+            let joining = JoiningRecord {
+                secret: *link.secret.expose(),
+                role: link.role,
+            };
+            let safe = (role == Role::Safe).then(|| SafeRecord {
+                identity: bytes.clone(),
+                name: name.clone(),
+            });
             if role != Role::Safe {
-                let record =
-                    OpenRecord { folder: id, name: name.clone(), identity: bytes, epochs: Vec::new(), setting: None };
+                let record = OpenRecord {
+                    folder: id,
+                    name: name.clone(),
+                    identity: bytes,
+                    epochs: Vec::new(),
+                    setting: None,
+                };
                 engine.inner.keys.put_open(record)?;
             }
-            let record = BlindRecord { epochs: Vec::new(), safe, joining: Some(joining), paused: false };
+            let record = BlindRecord {
+                epochs: Vec::new(),
+                safe,
+                joining: Some(joining),
+                paused: false,
+            };
             engine.inner.keys.put_blind(id, record)?;
             let roster = load_roster(id, &store)?;
             let secret = InvitationSecret::from_bytes(*link.secret.expose());
-            engine.start_folder(id, store, roster, FolderKeys::new(), Some(identity), Some(secret), name, false)?;
+            engine.start_folder(
+                id,
+                store,
+                roster,
+                FolderKeys::new(),
+                Some(identity),
+                Some(secret),
+                name,
+                false,
+            )?;
             for contact in &link.contacts {
-                engine.inner.network.learned(contact.device, Some(id), &contact.addresses);
+                engine
+                    .inner
+                    .network
+                    .learned(contact.device, Some(id), &contact.addresses);
             }
             engine.folder(&id)
         })
@@ -133,7 +194,9 @@ impl Engine {
             let state = changes.wait_for(|state| *state != JoinState::Waiting).await;
             state.map_or(JoinState::Waiting, |state| state.clone())
         };
-        let state = tokio::time::timeout(timeout, decided).await.unwrap_or(JoinState::Waiting);
+        let state = tokio::time::timeout(timeout, decided)
+            .await
+            .unwrap_or(JoinState::Waiting);
         if let JoinState::Refused(reason) = state {
             self.forget_folder(id).await?;
             return Err(EngineError::Invitation(reason.to_owned()));
@@ -158,7 +221,10 @@ impl Engine {
             }
             engine.inner.network.forget_folder(&folder);
             engine.inner.keys.remove(&folder)?;
-            std::fs::remove_dir_all(&directory).map_err(|source| EngineError::Io { path: directory, source })
+            std::fs::remove_dir_all(&directory).map_err(|source| EngineError::Io {
+                path: directory,
+                source,
+            })
         })
         .await?;
         let _ = self.inner.events.send(EngineEvent::FoldersChanged);
@@ -173,19 +239,29 @@ impl Engine {
                 error!(folder = %id, %error, "can't open a folder");
                 let record = self.inner.keys.open_record(&id);
                 let name = record.map_or_else(|| blind_name(&id), |record| record.name.clone());
-                let broken = BrokenFolder { name, message: error.to_string(), kind: error.kind() };
+                let broken = BrokenFolder {
+                    name,
+                    message: error.to_string(),
+                    kind: error.kind(),
+                };
                 self.lock_broken().insert(id, broken);
             }
         }
     }
 
     fn open_folder(&self, id: FolderId) -> Result<(), EngineError> {
-        let Some(blind) = self.inner.keys.blind(&id) else { return Ok(()) };
+        let Some(blind) = self.inner.keys.blind(&id) else {
+            return Ok(());
+        };
         let store = self.open_store(&id)?;
         let roster = load_roster(id, &store)?;
         let mut keys = FolderKeys::new();
         for (epoch, generation, secret) in &blind.epochs {
-            keys.insert(*epoch, *generation, EpochSecret::Store(StoreSecret::from_bytes(*secret)));
+            keys.insert(
+                *epoch,
+                *generation,
+                EpochSecret::Store(StoreSecret::from_bytes(*secret)),
+            );
         }
         let (mut own, mut name) = (None, blind_name(&id));
         if let Some(safe) = &blind.safe {
@@ -199,11 +275,17 @@ impl Engine {
             own = Some(identity);
             name.clone_from(&record.name);
         }
-        let joining = blind.joining.as_ref().map(|joining| InvitationSecret::from_bytes(joining.secret));
+        let joining = blind
+            .joining
+            .as_ref()
+            .map(|joining| InvitationSecret::from_bytes(joining.secret));
         self.start_folder(id, store, roster, keys, own, joining, name, blind.paused)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "each is a different part of one folder's start")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a different part of one folder's start"
+    )]
     fn start_folder(
         &self,
         id: FolderId,
@@ -216,8 +298,18 @@ impl Engine {
         paused: bool,
     ) -> Result<(), EngineError> {
         let directory = self.inner.home.folder(&id);
-        let join = if joining.is_some() { JoinState::Waiting } else { JoinState::Joined };
-        let shared = Arc::new(Shared::new(id, directory, name, join, self.inner.events.clone()));
+        let join = if joining.is_some() {
+            JoinState::Waiting
+        } else {
+            JoinState::Joined
+        };
+        let shared = Arc::new(Shared::new(
+            id,
+            directory,
+            name,
+            join,
+            self.inner.events.clone(),
+        ));
         let start = Start {
             id,
             store,
@@ -239,11 +331,18 @@ impl Engine {
 
     fn open_store(&self, id: &FolderId) -> Result<Arc<Store>, EngineError> {
         let directory = self.inner.home.folder(id);
-        let fail = |source| EngineError::Io { path: directory.clone(), source };
+        let fail = |source| EngineError::Io {
+            path: directory.clone(),
+            source,
+        };
         std::fs::create_dir_all(&directory).map_err(fail)?;
         let housekeeping = &self.inner.housekeeping;
         let (reserve, clock) = (housekeeping.reserve, housekeeping.clock.clone());
-        let options = StoreOptions { reserve, clock, ..StoreOptions::default() };
+        let options = StoreOptions {
+            reserve,
+            clock,
+            ..StoreOptions::default()
+        };
         Ok(Arc::new(Store::open_directory(&directory, options)?))
     }
 
@@ -261,19 +360,39 @@ impl Engine {
 
     /// A name for a joined folder: the inviter's, unless it is taken here.
     fn free_name(&self, wanted: &str, id: &FolderId, role: Role) -> String {
-        let wanted = if role == Role::Safe || wanted.is_empty() { blind_name(id) } else { wanted.to_owned() };
-        let candidates = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted} {number}")));
-        candidates.into_iter().find(|name| self.check_name(name).is_ok()).unwrap_or_else(|| id.to_string())
+        let wanted = if role == Role::Safe || wanted.is_empty() {
+            blind_name(id)
+        } else {
+            wanted.to_owned()
+        };
+        let candidates =
+            std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted} {number}")));
+        candidates
+            .into_iter()
+            .find(|name| self.check_name(name).is_ok())
+            .unwrap_or_else(|| id.to_string())
     }
 
     pub(super) fn summary(&self, folder: &RunningFolder) -> FolderSummary {
         let id = folder.shared.id;
-        let joining = self.inner.keys.blind(&id).and_then(|blind| blind.joining.clone());
-        let is_safe = self.inner.keys.blind(&id).is_some_and(|blind| blind.safe.is_some());
+        let joining = self
+            .inner
+            .keys
+            .blind(&id)
+            .and_then(|blind| blind.joining.clone());
+        let is_safe = self
+            .inner
+            .keys
+            .blind(&id)
+            .is_some_and(|blind| blind.safe.is_some());
         let role = folder.shared.snapshot().role;
         let role = role.or(joining.map(|joining| Role::from(joining.role)));
         let role = role.unwrap_or(if is_safe { Role::Safe } else { Role::Reader });
-        FolderSummary { folder: id, name: folder.shared.name(), role }
+        FolderSummary {
+            folder: id,
+            name: folder.shared.name(),
+            role,
+        }
     }
 }
 
@@ -283,7 +402,9 @@ fn load_roster(id: FolderId, store: &Store) -> Result<Roster, EngineError> {
     for (entry, bytes) in store.roster_entries()? {
         let entry = RosterEntry::decode(bytes)
             .map_err(|error| EngineError::internal(format!("roster entry {entry}: {error}")))?;
-        roster.add(entry).map_err(|error| EngineError::internal(error.to_string()))?;
+        roster
+            .add(entry)
+            .map_err(|error| EngineError::internal(error.to_string()))?;
     }
     Ok(roster)
 }

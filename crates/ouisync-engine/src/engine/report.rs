@@ -30,20 +30,32 @@ impl Engine {
         let shared = &running.shared;
         let summary = self.summary(running);
         let snapshot = shared.snapshot();
-        let totals = shared.readable().map(|readable| readable.index.totals()).unwrap_or_default();
+        let totals = shared
+            .readable()
+            .map(|readable| readable.index.totals())
+            .unwrap_or_default();
         let mut problems = problems(running, &snapshot);
         if snapshot.locked
             && let Some(trouble) = self.inner.keys.ring_trouble()
         {
-            let message = format!("{trouble}; the folder syncs blind until 'ouisync unlock' finds the key ring open");
-            problems.push(Problem { path: None, message });
+            let message = format!(
+                "{trouble}; the folder syncs blind until 'ouisync unlock' finds the key ring open"
+            );
+            problems.push(Problem {
+                path: None,
+                message,
+            });
         }
         let (upload_rate, download_rate) = shared.rates();
         let names = shared.names();
         let mut peers: Vec<PeerStatus> = Vec::new();
         for row in &snapshot.peers {
             let role = row.member.and_then(|member| {
-                snapshot.members.iter().find(|(known, _)| *known == member).map(|(_, role)| *role)
+                snapshot
+                    .members
+                    .iter()
+                    .find(|(known, _)| *known == member)
+                    .map(|(_, role)| *role)
             });
             peers.push(PeerStatus {
                 member: row.member,
@@ -84,7 +96,11 @@ impl Engine {
 
     /// Waits until this device has recorded its view, has all that its connected peers announce, has applied it, and at
     /// least one connected peer has all of its own.
-    pub async fn wait(&self, folder: FolderId, timeout: Option<Duration>) -> Result<(), EngineError> {
+    pub async fn wait(
+        &self,
+        folder: FolderId,
+        timeout: Option<Duration>,
+    ) -> Result<(), EngineError> {
         let running = self.folder(&folder)?;
         let mut changed = running.shared.subscribe();
         running.shared.rescan();
@@ -221,7 +237,12 @@ fn state(running: &RunningFolder, snapshot: &Snapshot, role: Role) -> FolderStat
 fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
     let shared = &running.shared;
     let mut problems = shared.view_status().problems;
-    let mut add = |message: String| problems.push(Problem { path: None, message });
+    let mut add = |message: String| {
+        problems.push(Problem {
+            path: None,
+            message,
+        })
+    };
     if let Some(trouble) = shared.trouble() {
         add(trouble);
     }
@@ -243,8 +264,14 @@ fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
         ));
     }
     for member in &snapshot.forked {
-        let name = shared.names().get(member).cloned().unwrap_or_else(|| member.to_string());
-        add(format!("the key of '{name}' signed two versions of history (a restored backup or a copied device); both are kept"));
+        let name = shared
+            .names()
+            .get(member)
+            .cloned()
+            .unwrap_or_else(|| member.to_string());
+        add(format!(
+            "the key of '{name}' signed two versions of history (a restored backup or a copied device); both are kept"
+        ));
     }
     problems
 }

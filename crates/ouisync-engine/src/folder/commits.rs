@@ -22,12 +22,7 @@ use ouisync_sync::{
 use tracing::{error, info, warn};
 
 use super::Folder;
-use crate::{
-    error::EngineError,
-    port::ingest_keys,
-    readable::Readable,
-    status::Role,
-};
+use crate::{error::EngineError, port::ingest_keys, readable::Readable, status::Role};
 
 /// Under this name the store notes the heads of the roster that its commits were judged by.
 const JUDGED: &[u8] = b"judged by";
@@ -56,18 +51,29 @@ enum Judgement {
 impl Folder {
     /// Checks commits of a peer and keeps the valid ones.
     pub(super) fn add_commits(&mut self, peer: PeerKey, commits: Vec<Bytes>) {
-        self.add_waiting(Waiting { peer, accepted: Vec::new(), commits });
+        self.add_waiting(Waiting {
+            peer,
+            accepted: Vec::new(),
+            commits,
+        });
     }
 
     fn add_waiting(&mut self, waiting: Waiting) {
-        let Waiting { peer, mut accepted, commits } = waiting;
+        let Waiting {
+            peer,
+            mut accepted,
+            commits,
+        } = waiting;
         let mut released = Vec::new();
         for (position, bytes) in commits.iter().enumerate() {
             match self.judge(bytes) {
                 Ok(Judgement::Known) => {}
                 Ok(Judgement::New(commit, disposition)) => {
                     self.notice_own(&commit);
-                    match self.store.put_commits(std::slice::from_ref(&*commit), disposition, false) {
+                    match self
+                        .store
+                        .put_commits(std::slice::from_ref(&*commit), disposition, false)
+                    {
                         Ok(_) => {
                             self.quarantined += u64::from(disposition == Disposition::Quarantined);
                             accepted.extend(facts_of(&commit, disposition));
@@ -76,7 +82,11 @@ impl Folder {
                         Err(error) => {
                             error!(folder = %self.id, %error, "can't store a commit");
                             self.store_failed(&error);
-                            return self.sync.commits_refused(peer, &accepted, "not stored here".to_owned());
+                            return self.sync.commits_refused(
+                                peer,
+                                &accepted,
+                                "not stored here".to_owned(),
+                            );
                         }
                     }
                 }
@@ -84,7 +94,11 @@ impl Folder {
                     // The roster comes before commits, so this is rare: wait for it.
                     self.settle_received();
                     let commits = commits[position..].to_vec();
-                    self.waiting_commits.push_back(Waiting { peer, accepted, commits });
+                    self.waiting_commits.push_back(Waiting {
+                        peer,
+                        accepted,
+                        commits,
+                    });
                     return self.forget_dead(released);
                 }
                 Err(reason) => {
@@ -115,7 +129,9 @@ impl Folder {
 
     /// The peer is gone: what of its commits still waits is asked of others, what is stored of them is theirs to hear.
     pub(super) fn forget_waiting(&mut self, peer: PeerKey) {
-        let (gone, stay) = std::mem::take(&mut self.waiting_commits).into_iter().partition(|waiting| waiting.peer == peer);
+        let (gone, stay) = std::mem::take(&mut self.waiting_commits)
+            .into_iter()
+            .partition(|waiting| waiting.peer == peer);
         self.waiting_commits = stay;
         let gone: VecDeque<Waiting> = gone;
         for waiting in gone {
@@ -135,7 +151,9 @@ impl Folder {
 
     /// Brings the tree up to date with the store.
     pub(super) fn apply_arrived(&mut self) {
-        let Some(readable) = self.readable.clone() else { return };
+        let Some(readable) = self.readable.clone() else {
+            return;
+        };
         match readable.replay() {
             Ok(applied) if applied.tree_changed => self.shared.tree_changed(),
             Ok(_) => {}
@@ -149,17 +167,24 @@ impl Folder {
     fn judge(&mut self, bytes: &Bytes) -> Result<Judgement, String> {
         let text = |error: &dyn std::error::Error| error.to_string();
         let commit = Commit::verified(bytes.to_vec()).map_err(|error| text(&error))?;
-        if self.store.contains(commit.id()).map_err(|error| text(&error))? {
+        if self
+            .store
+            .contains(commit.id())
+            .map_err(|error| text(&error))?
+        {
             return Ok(Judgement::Known);
         }
-        let standing = self.roster().standing(commit.header(), |last| self.is_covered(&commit, last));
+        let standing = self
+            .roster()
+            .standing(commit.header(), |last| self.is_covered(&commit, last));
         let disposition = match standing {
             Standing::Accepted => Disposition::Accepted,
             Standing::Quarantined => Disposition::Quarantined,
             Standing::Refused(reason) => return Err(reason.to_string()),
             Standing::Unknown { .. } => return Ok(Judgement::RosterMissing),
         };
-        self.check_order(&commit).map_err(|error| error.to_string())?;
+        self.check_order(&commit)
+            .map_err(|error| error.to_string())?;
         Ok(Judgement::New(Box::new(commit), disposition))
     }
 
@@ -190,7 +215,8 @@ impl Folder {
         last.iter().any(|last| {
             last.author == header.author
                 && (last.commit == commit.id()
-                    || (header.sequence < last.sequence && self.precedes(commit.id(), header.sequence, last)))
+                    || (header.sequence < last.sequence
+                        && self.precedes(commit.id(), header.sequence, last)))
         })
     }
 
@@ -216,8 +242,16 @@ impl Folder {
     pub(super) fn judge_commits_again(&mut self) -> Result<(), EngineError> {
         let cut: Vec<_> = {
             let state = self.roster().state();
-            let authors: BTreeSet<_> = self.store.chains().iter().map(|chain| chain.author).collect();
-            authors.into_iter().filter(|author| state.last_commits(author).is_some()).collect()
+            let authors: BTreeSet<_> = self
+                .store
+                .chains()
+                .iter()
+                .map(|chain| chain.author)
+                .collect();
+            authors
+                .into_iter()
+                .filter(|author| state.last_commits(author).is_some())
+                .collect()
         };
         let mut suspects: Vec<CommitId> = self.store.quarantined()?;
         for author in cut {
@@ -226,10 +260,13 @@ impl Folder {
         }
         let (mut accept, mut quarantine) = (Vec::new(), Vec::new());
         for id in suspects {
-            let (Some(commit), Some(meta)) = (self.store.commit(id)?, self.store.commit_meta(id)?) else {
+            let (Some(commit), Some(meta)) = (self.store.commit(id)?, self.store.commit_meta(id)?)
+            else {
                 continue;
             };
-            let standing = self.roster().standing(commit.header(), |last| self.is_covered(&commit, last));
+            let standing = self
+                .roster()
+                .standing(commit.header(), |last| self.is_covered(&commit, last));
             match (standing, meta.disposition) {
                 (Standing::Accepted, Disposition::Quarantined) => accept.push(id),
                 (Standing::Quarantined, Disposition::Accepted) => quarantine.push(id),
@@ -239,14 +276,20 @@ impl Folder {
         if !accept.is_empty() {
             self.store.set_disposition(&accept, Disposition::Accepted)?;
             for pack in self.packs_added(&accept)? {
-                if self.sync.facts().pack(&pack).is_some_and(|facts| facts.state == PackState::Missing) {
+                if self
+                    .sync
+                    .facts()
+                    .pack(&pack)
+                    .is_some_and(|facts| facts.state == PackState::Missing)
+                {
                     self.sync.pack_lost(pack);
                 }
             }
         }
         if !quarantine.is_empty() {
             warn!(folder = %self.id, commits = quarantine.len(), "quarantined what a removed member did meanwhile");
-            self.store.set_disposition(&quarantine, Disposition::Quarantined)?;
+            self.store
+                .set_disposition(&quarantine, Disposition::Quarantined)?;
             let packs = self.packs_added(&quarantine)?;
             self.forget_dead(packs);
             self.rebuild_readable()?;
@@ -265,14 +308,22 @@ impl Folder {
     /// The stored commits were judged by the present roster.
     pub(super) fn was_judged(&self) -> Result<bool, EngineError> {
         let heads = self.roster_heads();
-        Ok(self.store.peer_notes(JUDGED)?.contains(&(JUDGED.to_vec(), heads)))
+        Ok(self
+            .store
+            .peer_notes(JUDGED)?
+            .contains(&(JUDGED.to_vec(), heads)))
     }
 
     fn packs_added(&self, commits: &[CommitId]) -> Result<Vec<PackId>, EngineError> {
         let mut packs = Vec::new();
         for id in commits {
             let commit = self.store.commit(*id)?;
-            packs.extend(commit.iter().flat_map(|commit| &commit.header().added).map(|add| add.pack));
+            packs.extend(
+                commit
+                    .iter()
+                    .flat_map(|commit| &commit.header().added)
+                    .map(|add| add.pack),
+            );
         }
         Ok(packs)
     }
@@ -305,7 +356,9 @@ impl Folder {
 
     /// Makes the tree anew from the store's commits; until that is done views find the folder closed.
     pub(crate) fn rebuild_readable(&mut self) -> Result<(), EngineError> {
-        let Some(readable) = self.readable.clone() else { return Ok(()) };
+        let Some(readable) = self.readable.clone() else {
+            return Ok(());
+        };
         info!(folder = %self.id, "making the index anew");
         self.shared.set_readable(None);
         let rebuilt = readable.rebuild();
@@ -329,8 +382,17 @@ impl Folder {
         let identity = self.identity.clone().ok_or(EngineError::Locked)?;
         match self.role() {
             Some(Role::Owner | Role::Writer) => {}
-            Some(role) => return Err(EngineError::Forbidden { role: role.as_str(), action: "change it" }),
-            None => return Err(EngineError::Invitation("this device has not been let in yet".to_owned())),
+            Some(role) => {
+                return Err(EngineError::Forbidden {
+                    role: role.as_str(),
+                    action: "change it",
+                });
+            }
+            None => {
+                return Err(EngineError::Invitation(
+                    "this device has not been let in yet".to_owned(),
+                ));
+            }
         }
         let readable = self.readable.clone().ok_or(EngineError::Locked)?;
         let mut made = Vec::new();
@@ -345,8 +407,10 @@ impl Folder {
             }
         }
         // What is durable is announced, whatever becomes of the rest.
-        let facts: Vec<_> =
-            made.iter().flat_map(|(commit, _)| facts_of(commit, Disposition::Accepted)).collect();
+        let facts: Vec<_> = made
+            .iter()
+            .flat_map(|(commit, _)| facts_of(commit, Disposition::Accepted))
+            .collect();
         self.announce(&facts);
         let released: Vec<PackId> = made
             .iter()
@@ -354,7 +418,10 @@ impl Folder {
             .collect();
         self.sync.packs_released(&released);
         let complete = failure.is_none();
-        let applied = readable.apply_own(&made, |batch| if complete { records(batch) } else { Ok(()) })?;
+        let applied = readable.apply_own(
+            &made,
+            |batch| if complete { records(batch) } else { Ok(()) },
+        )?;
         if applied.tree_changed {
             self.shared.tree_changed();
         }
@@ -369,7 +436,11 @@ impl Folder {
         identity: &ouisync_crypto::identity::MemberIdentity,
         part: Part,
     ) -> Result<(Commit, CommitBody), EngineError> {
-        let Part { operations, packs, released } = part;
+        let Part {
+            operations,
+            packs,
+            released,
+        } = part;
         let now = now();
         let parents = self.store.heads();
         let mut lamport = Lamport(0);
@@ -377,10 +448,24 @@ impl Folder {
             lamport = lamport.max(self.store.lamport(*parent)?.unwrap_or_default());
         }
         let member = identity.member();
-        let previous = self.store.chain(member).iter().map(|chain| chain.sequence).max().unwrap_or_default();
-        let added: Vec<_> =
-            packs.iter().map(|(table, size)| PackAdd { pack: table.pack, size: *size }).collect();
-        let (epoch, secret) = self.roster().sealing_epoch(&self.keys).ok_or(EngineError::Locked)?;
+        let previous = self
+            .store
+            .chain(member)
+            .iter()
+            .map(|chain| chain.sequence)
+            .max()
+            .unwrap_or_default();
+        let added: Vec<_> = packs
+            .iter()
+            .map(|(table, size)| PackAdd {
+                pack: table.pack,
+                size: *size,
+            })
+            .collect();
+        let (epoch, secret) = self
+            .roster()
+            .sealing_epoch(&self.keys)
+            .ok_or(EngineError::Locked)?;
         let body = CommitBody {
             time: now,
             operations,
@@ -400,7 +485,8 @@ impl Folder {
         };
         let commit = Commit::create(draft, &body, secret, identity, &mut rand::rng())
             .map_err(|error| EngineError::internal(error.to_string()))?;
-        self.store.put_commits(std::slice::from_ref(&commit), Disposition::Accepted, true)?;
+        self.store
+            .put_commits(std::slice::from_ref(&commit), Disposition::Accepted, true)?;
         Ok((commit, body))
     }
 }
@@ -412,36 +498,67 @@ struct Part {
 }
 
 /// Cuts what is to be committed so that every part fits one commit; packs come before the operations that need them.
-fn parts(operations: Vec<Operation>, packs: Vec<(PackTable, PackSize)>, released: Vec<Dot>) -> Vec<Part> {
-    let mut parts = vec![Part { operations: Vec::new(), packs: Vec::new(), released: Vec::new() }];
+fn parts(
+    operations: Vec<Operation>,
+    packs: Vec<(PackTable, PackSize)>,
+    released: Vec<Dot>,
+) -> Vec<Part> {
+    let mut parts = vec![Part {
+        operations: Vec::new(),
+        packs: Vec::new(),
+        released: Vec::new(),
+    }];
     let mut size = 0;
     let mut room = |parts: &mut Vec<Part>, cost: usize, count: fn(&Part) -> usize, most: usize| {
-        let full = parts.last().is_none_or(|part| count(part) >= most || size + cost > MAX_BODY);
+        let full = parts
+            .last()
+            .is_none_or(|part| count(part) >= most || size + cost > MAX_BODY);
         if full {
-            parts.push(Part { operations: Vec::new(), packs: Vec::new(), released: Vec::new() });
+            parts.push(Part {
+                operations: Vec::new(),
+                packs: Vec::new(),
+                released: Vec::new(),
+            });
             size = 0;
         }
         size += cost;
     };
     for (table, pack_size) in packs {
-        room(&mut parts, 40 + 45 * table.chunks.len(), |part| part.packs.len(), MAX_PACKS);
+        room(
+            &mut parts,
+            40 + 45 * table.chunks.len(),
+            |part| part.packs.len(),
+            MAX_PACKS,
+        );
         if let Some(part) = parts.last_mut() {
             part.packs.push((table, pack_size));
         }
     }
     for operation in operations {
-        room(&mut parts, cost_of(&operation), |part| part.operations.len(), MAX_OPERATIONS);
+        room(
+            &mut parts,
+            cost_of(&operation),
+            |part| part.operations.len(),
+            MAX_OPERATIONS,
+        );
         if let Some(part) = parts.last_mut() {
             part.operations.push(operation);
         }
     }
     for dot in released {
-        room(&mut parts, 0, |part| part.released.len(), ouisync_crypto::commit::MAX_RELEASED);
+        room(
+            &mut parts,
+            0,
+            |part| part.released.len(),
+            ouisync_crypto::commit::MAX_RELEASED,
+        );
         if let Some(part) = parts.last_mut() {
             part.released.push(dot);
         }
     }
-    parts.retain(|part| !(part.operations.is_empty() && part.packs.is_empty() && part.released.is_empty()));
+    parts.retain(|part| {
+        !(part.operations.is_empty() && part.packs.is_empty() && part.released.is_empty())
+    });
     parts
 }
 
@@ -451,7 +568,9 @@ fn cost_of(operation: &Operation) -> usize {
     match operation {
         Operation::Place { name, .. } => 40 + name.as_bytes().len(),
         Operation::SetMetadata { .. } => 32,
-        Operation::Write { value, replaces, .. } => {
+        Operation::Write {
+            value, replaces, ..
+        } => {
             let value = match value {
                 Value::Deleted | Value::Directory => 0,
                 Value::Symlink(target) => target.len(),
@@ -469,7 +588,11 @@ fn facts_of(commit: &Commit, disposition: Disposition) -> Option<CommitFacts> {
     let header = commit.header();
     // The packs of quarantined commits aren't live.
     let added = match disposition {
-        Disposition::Accepted => header.added.iter().map(|add| (add.pack, add.size)).collect(),
+        Disposition::Accepted => header
+            .added
+            .iter()
+            .map(|add| (add.pack, add.size))
+            .collect(),
         Disposition::Quarantined => Vec::new(),
     };
     Some(CommitFacts {
@@ -482,7 +605,9 @@ fn facts_of(commit: &Commit, disposition: Disposition) -> Option<CommitFacts> {
 }
 
 fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp {
         seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         nanoseconds: since.subsec_nanos(),

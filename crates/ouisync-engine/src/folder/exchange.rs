@@ -28,14 +28,33 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 impl Folder {
     pub(super) fn peer_connected(&mut self, new: NewPeer) {
-        let NewPeer { peer, device, rights, exporter, side, link, .. } = new;
+        let NewPeer {
+            peer,
+            device,
+            rights,
+            exporter,
+            side,
+            link,
+            ..
+        } = new;
         debug!(folder = %self.id, %device, ?rights, "peer connected");
         let proof = self
             .identity
             .as_ref()
             .filter(|identity| self.roster().state().role(&identity.member()).is_some())
             .map(|identity| MemberProof::new(identity, &exporter, side, &self.id));
-        self.peers.insert(peer, Peer { device, exporter, side, link, claim: None, member: None, dismissed: None });
+        self.peers.insert(
+            peer,
+            Peer {
+                device,
+                exporter,
+                side,
+                link,
+                claim: None,
+                member: None,
+                dismissed: None,
+            },
+        );
         self.sync.tick(self.started.elapsed());
         self.sync.peer_connected(peer, rights, proof);
         self.tell_contacts(None);
@@ -43,12 +62,18 @@ impl Folder {
 
     /// Proves to all peers who this device is now.
     pub(super) fn prove_identity(&mut self) {
-        let Some(identity) = &self.identity else { return };
+        let Some(identity) = &self.identity else {
+            return;
+        };
         if self.roster().state().role(&identity.member()).is_none() {
             return;
         }
         let proof = |peer: &Peer| MemberProof::new(identity, &peer.exporter, peer.side, &self.id);
-        let proofs: Vec<_> = self.peers.iter().map(|(key, peer)| (*key, proof(peer))).collect();
+        let proofs: Vec<_> = self
+            .peers
+            .iter()
+            .map(|(key, peer)| (*key, proof(peer)))
+            .collect();
         for (peer, proof) in proofs {
             self.sync.prove(peer, proof);
         }
@@ -60,7 +85,10 @@ impl Folder {
             device,
             addresses: sockets.iter().map(ToString::to_string).collect(),
         };
-        let own = (self.key_store.device().key().device(), self.network.addresses());
+        let own = (
+            self.key_store.device().key().device(),
+            self.network.addresses(),
+        );
         let known = self.network.contacts(&self.id);
         let contacts: Vec<_> = std::iter::once(own)
             .chain(known)
@@ -79,12 +107,19 @@ impl Folder {
                         peer.link.send(message);
                     }
                 }
-                Output::Serve { peer, pack, first, count } => {
+                Output::Serve {
+                    peer,
+                    pack,
+                    first,
+                    count,
+                } => {
                     if let Some(peer) = self.peers.get(&peer) {
                         peer.link.serve(self.store.clone(), pack, first, count);
                     }
                 }
-                Output::AddRosterEntries { peer, entries } => self.add_roster_entries(peer, entries),
+                Output::AddRosterEntries { peer, entries } => {
+                    self.add_roster_entries(peer, entries)
+                }
                 Output::AddCommits { peer, commits } => self.add_commits(peer, commits),
                 Output::ProveMember { peer, proof } => self.prove_member(peer, &proof),
                 Output::StoreHashes { pack, size, hashes } => {
@@ -117,7 +152,10 @@ impl Folder {
                         let message = format!("dropped the peer {}: {reason}", gone.device);
                         warn!(folder = %self.id, device = %gone.device, %reason, "dropping a peer");
                         gone.link.close(&reason.to_string());
-                        self.shared.event(EngineEvent::Warning { folder: Some(self.id), message });
+                        self.shared.event(EngineEvent::Warning {
+                            folder: Some(self.id),
+                            message,
+                        });
                     }
                 }
                 Output::StatusChanged => {}
@@ -144,7 +182,9 @@ impl Folder {
         if error.kind() != ErrorKind::Full {
             return self.shared.fail(&error.to_string());
         }
-        self.shared.fail(&format!("{error}; what is already stored is safe; free some space, then run 'ouisync resume'"));
+        self.shared.fail(&format!(
+            "{error}; what is already stored is safe; free some space, then run 'ouisync resume'"
+        ));
         self.sync.pause();
     }
 
@@ -180,8 +220,10 @@ impl Folder {
         if !new.is_empty() {
             info!(folder = %self.id, entries = new.len(), "the roster grew");
             let roster = self.roster();
-            let bytes: Vec<_> =
-                new.iter().filter_map(|id| Some(roster.entry(id)?.as_bytes().to_vec())).collect();
+            let bytes: Vec<_> = new
+                .iter()
+                .filter_map(|id| Some(roster.entry(id)?.as_bytes().to_vec()))
+                .collect();
             let stored = self.store.put_roster_entries(&bytes).map_err(Into::into);
             if let Err(error) = stored.and_then(|_| self.roster_grew(true)) {
                 error!(folder = %self.id, %error, "can't take in the roster");
@@ -195,9 +237,15 @@ impl Folder {
     }
 
     fn prove_member(&mut self, peer: PeerKey, proof: &MemberProof) {
-        let Some(known) = self.peers.get(&peer) else { return };
-        if proof.verify(&known.exporter, known.side.other(), &self.id).is_err() {
-            self.sync.member_refused(peer, "the proof's signature is wrong".to_owned());
+        let Some(known) = self.peers.get(&peer) else {
+            return;
+        };
+        if proof
+            .verify(&known.exporter, known.side.other(), &self.id)
+            .is_err()
+        {
+            self.sync
+                .member_refused(peer, "the proof's signature is wrong".to_owned());
             return;
         }
         if let Some(known) = self.peers.get_mut(&peer)
@@ -240,18 +288,31 @@ impl Folder {
 
     /// Drops removed members that have had the time to hear of it.
     pub(super) fn drop_dismissed(&mut self) {
-        let is_due = |peer: &Peer| peer.dismissed.is_some_and(|since| since.elapsed() >= FAREWELL);
-        let due: Vec<_> = self.peers.iter().filter(|(_, peer)| is_due(peer)).map(|(key, _)| *key).collect();
+        let is_due = |peer: &Peer| {
+            peer.dismissed
+                .is_some_and(|since| since.elapsed() >= FAREWELL)
+        };
+        let due: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| is_due(peer))
+            .map(|(key, _)| *key)
+            .collect();
         for key in due {
-            self.sync.member_refused(key, "removed from the folder".to_owned());
+            self.sync
+                .member_refused(key, "removed from the folder".to_owned());
         }
     }
 
     fn learn_contacts(&mut self, contacts: Vec<Contact>) {
         for contact in contacts {
-            let sockets: Vec<_> =
-                contact.addresses.iter().filter_map(|address| address.parse().ok()).collect();
-            self.network.learned(contact.device, Some(self.id), &sockets);
+            let sockets: Vec<_> = contact
+                .addresses
+                .iter()
+                .filter_map(|address| address.parse().ok())
+                .collect();
+            self.network
+                .learned(contact.device, Some(self.id), &sockets);
         }
     }
 
@@ -268,16 +329,20 @@ impl Folder {
 
     /// Peers for the status: member if proven, device, figures of the exchange.
     pub(super) fn peer_rows(&self) -> Vec<crate::shared::PeerRow> {
-        let rows = self.peers.iter().filter(|(_, peer)| peer.dismissed.is_none()).filter_map(|(key, peer)| {
-            let status = self.sync.peer_status(*key)?;
-            Some(crate::shared::PeerRow {
-                device: peer.device,
-                member: status.member.or(peer.member),
-                exchanged: status.exchanged,
-                missing_bytes: status.missing_bytes,
-                has_all: status.has_all,
-            })
-        });
+        let rows = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.dismissed.is_none())
+            .filter_map(|(key, peer)| {
+                let status = self.sync.peer_status(*key)?;
+                Some(crate::shared::PeerRow {
+                    device: peer.device,
+                    member: status.member.or(peer.member),
+                    exchanged: status.exchanged,
+                    missing_bytes: status.missing_bytes,
+                    has_all: status.has_all,
+                })
+            });
         rows.collect()
     }
 

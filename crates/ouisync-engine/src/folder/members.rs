@@ -6,7 +6,8 @@ use ouisync_crypto::{
     identity::MemberIdentity,
     invitation::{Contact, InvitationLink, InvitationSecret},
     roster::{
-        build::NewInvitation as InvitationDraft, secrets::Holder, statement::LastCommit, statement::RosterEntry,
+        build::NewInvitation as InvitationDraft, secrets::Holder, statement::LastCommit,
+        statement::RosterEntry,
     },
     secret::EpochSecret,
 };
@@ -25,7 +26,10 @@ use crate::{
 impl Folder {
     /// Adds own entries to the roster, durably, and tells peers.
     pub(super) fn publish_entries(&mut self, entries: Vec<RosterEntry>) -> Result<(), EngineError> {
-        let bytes: Vec<_> = entries.iter().map(|entry| entry.as_bytes().to_vec()).collect();
+        let bytes: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.as_bytes().to_vec())
+            .collect();
         self.store.put_roster_entries(&bytes)?;
         for entry in entries {
             let added = self.sync.facts_mut().roster.add(entry);
@@ -77,7 +81,13 @@ impl Folder {
         let blind: Vec<_> = self
             .keys
             .epochs()
-            .map(|(epoch, keys)| (*epoch, keys.generation, *keys.secret.store_secret().expose()))
+            .map(|(epoch, keys)| {
+                (
+                    *epoch,
+                    keys.generation,
+                    *keys.secret.store_secret().expose(),
+                )
+            })
             .collect();
         let record = self.key_store.blind(&self.id);
         if let Some(mut record) = record {
@@ -99,7 +109,9 @@ impl Folder {
 
     /// Enters the folder once its roster is here.
     fn try_to_join(&mut self) -> Result<(), EngineError> {
-        let (Some(secret), Some(identity)) = (&self.joining, &self.identity) else { return Ok(()) };
+        let (Some(secret), Some(identity)) = (&self.joining, &self.identity) else {
+            return Ok(());
+        };
         let invitation = secret.invitation();
         let state = self.roster().state();
         if state.role(&identity.member()).is_some() {
@@ -120,7 +132,10 @@ impl Folder {
             }
             return Ok(());
         };
-        if open.expires.is_some_and(|expires| self.seconds() >= expires) {
+        if open
+            .expires
+            .is_some_and(|expires| self.seconds() >= expires)
+        {
             self.join_refused(ClosedReason::Expired);
             return Ok(());
         }
@@ -171,8 +186,13 @@ impl Folder {
         if self.role() != Some(Role::Owner) || !self.roster().rotation_owed() {
             return;
         }
-        let Some(identity) = self.identity.clone() else { return };
-        match self.roster().rotate(&identity, &self.keys, &mut rand::rng()) {
+        let Some(identity) = self.identity.clone() else {
+            return;
+        };
+        match self
+            .roster()
+            .rotate(&identity, &self.keys, &mut rand::rng())
+        {
             Ok(entry) => {
                 if let Err(error) = self.publish_entries(vec![entry]) {
                     warn!(folder = %self.id, %error, "can't begin a new epoch");
@@ -190,19 +210,33 @@ impl Folder {
         let identity = self.identity.clone().ok_or(EngineError::Locked)?;
         match self.role() {
             Some(Role::Owner) => Ok(identity),
-            Some(role) => Err(EngineError::Forbidden { role: role.as_str(), action }),
-            None => Err(EngineError::Invitation("this device has not been let in yet".to_owned())),
+            Some(role) => Err(EngineError::Forbidden {
+                role: role.as_str(),
+                action,
+            }),
+            None => Err(EngineError::Invitation(
+                "this device has not been let in yet".to_owned(),
+            )),
         }
     }
 
     /// Makes an invitation and its link.
-    pub(crate) fn invite(&mut self, options: InvitationOptions) -> Result<NewInvitation, EngineError> {
+    pub(crate) fn invite(
+        &mut self,
+        options: InvitationOptions,
+    ) -> Result<NewInvitation, EngineError> {
         let identity = self.owner("invite")?;
         let mut rng = rand::rng();
         let secret = InvitationSecret::generate(&mut rng);
         let role = ouisync_crypto::roster::role::Role::from(options.role);
-        let expires = options.expires.map(|expires| self.seconds().saturating_add(expires.as_secs()));
-        let draft = InvitationDraft { role, uses: options.uses, expires };
+        let expires = options
+            .expires
+            .map(|expires| self.seconds().saturating_add(expires.as_secs()));
+        let draft = InvitationDraft {
+            role,
+            uses: options.uses,
+            expires,
+        };
         let entry = self
             .roster()
             .invite(&identity, &self.keys, &secret, draft, &mut rng)
@@ -223,7 +257,14 @@ impl Folder {
         };
         let contacts = std::iter::once(own).chain(known).collect();
         let invitation = secret.invitation();
-        let link = InvitationLink { folder: self.id, role, secret, name, contacts }.encode();
+        let link = InvitationLink {
+            folder: self.id,
+            role,
+            secret,
+            name,
+            contacts,
+        }
+        .encode();
         Ok(NewInvitation { invitation, link })
     }
 
@@ -260,11 +301,19 @@ impl Folder {
 
     /// What this device has of a member's commits, its retired keys' included.
     fn last_commits(&self, member: &MemberId) -> Vec<LastCommit> {
-        let retired = self.roster().state().member(member).map(|member| member.retired.clone());
+        let retired = self
+            .roster()
+            .state()
+            .member(member)
+            .map(|member| member.retired.clone());
         let keys = retired.unwrap_or_default().into_iter().chain([*member]);
         let chains = keys.flat_map(|author| self.store.chain(author));
         let mut last: Vec<_> = chains
-            .map(|chain| LastCommit { author: chain.author, sequence: chain.sequence, commit: chain.head })
+            .map(|chain| LastCommit {
+                author: chain.author,
+                sequence: chain.sequence,
+                commit: chain.head,
+            })
             .collect();
         last.sort_unstable();
         last
@@ -291,7 +340,14 @@ impl Folder {
         let last = self.last_commits(&member);
         let entries = self
             .roster()
-            .set_role(&identity, &self.keys, &member, role.into(), last, &mut rand::rng())
+            .set_role(
+                &identity,
+                &self.keys,
+                &member,
+                role.into(),
+                last,
+                &mut rand::rng(),
+            )
             .map_err(|error| EngineError::internal(error.to_string()))?;
         self.publish_entries(entries)
     }
@@ -324,7 +380,11 @@ impl Folder {
             })
             .collect();
         members.sort_by(|left, right| {
-            (!left.this_device, &left.name, left.member).cmp(&(!right.this_device, &right.name, right.member))
+            (!left.this_device, &left.name, left.member).cmp(&(
+                !right.this_device,
+                &right.name,
+                right.member,
+            ))
         });
         members
     }

@@ -74,18 +74,37 @@ impl Folder {
     /// Releases packs that the tree no longer uses, and adds those again that it uses and that are not live.
     pub(crate) fn settle_packs(&mut self) -> Result<(), EngineError> {
         let may_write = matches!(self.role(), Some(Role::Owner | Role::Writer));
-        let Some(readable) = self.readable.clone().filter(|_| may_write && !self.paused) else { return Ok(()) };
+        let Some(readable) = self.readable.clone().filter(|_| may_write && !self.paused) else {
+            return Ok(());
+        };
         let candidates = readable.index.unreferenced_packs()?;
         let mut released = Vec::new();
-        for pack in candidates.iter().filter(|pack| self.upkeep.unreferenced.contains(pack)) {
+        for pack in candidates
+            .iter()
+            .filter(|pack| self.upkeep.unreferenced.contains(pack))
+        {
             released.extend(self.store.dots_of(*pack)?);
         }
         self.upkeep.unreferenced = candidates;
         let mut again: Vec<(PackTable, PackSize)> = Vec::new();
-        for usage in readable.index.pack_uses()?.iter().filter(|usage| usage.used_chunks > 0) {
+        for usage in readable
+            .index
+            .pack_uses()?
+            .iter()
+            .filter(|usage| usage.used_chunks > 0)
+        {
             let here = self.store.pack(usage.pack)?;
-            let Some(info) = here.filter(|info| matches!(info.state, PackState::Released { .. })) else { continue };
-            again.push((PackTable { pack: usage.pack, chunks: Vec::new() }, info.size));
+            let Some(info) = here.filter(|info| matches!(info.state, PackState::Released { .. }))
+            else {
+                continue;
+            };
+            again.push((
+                PackTable {
+                    pack: usage.pack,
+                    chunks: Vec::new(),
+                },
+                info.size,
+            ));
         }
         if !released.is_empty() || !again.is_empty() {
             info!(folder = %self.id, released = released.len(), added = again.len(), "settling packs");
@@ -95,8 +114,16 @@ impl Folder {
     }
 
     fn collect(&mut self) -> Result<(), EngineError> {
-        let retention = if self.role() == Some(Role::Safe) { self.housekeeping.safe_retention } else { Duration::ZERO };
-        let policy = CollectPolicy { grace: self.housekeeping.grace, retention, ..CollectPolicy::default() };
+        let retention = if self.role() == Some(Role::Safe) {
+            self.housekeeping.safe_retention
+        } else {
+            Duration::ZERO
+        };
+        let policy = CollectPolicy {
+            grace: self.housekeeping.grace,
+            retention,
+            ..CollectPolicy::default()
+        };
         let collected = self.store.collect(self.seconds(), &policy)?;
         if collected.packs > 0 {
             info!(folder = %self.id, packs = collected.packs, bytes = collected.bytes, "collected released packs");
@@ -112,7 +139,9 @@ impl Folder {
 
     /// The store was restored from a backup: a number may already have been used for another commit. A new key goes on.
     fn retire_key(&mut self) -> Result<(), EngineError> {
-        let Some(old) = self.identity.clone() else { return Ok(()) };
+        let Some(old) = self.identity.clone() else {
+            return Ok(());
+        };
         let new = MemberIdentity::generate(&mut rand::rng());
         let entry = self
             .roster()
@@ -125,7 +154,10 @@ impl Folder {
         let message = "this device was restored from a backup: peers had newer commits of it, which were fetched; \
                        it goes on under a new key and nothing was lost";
         warn!(folder = %self.id, "{message}");
-        self.shared.event(EngineEvent::Warning { folder: Some(self.id), message: message.to_owned() });
+        self.shared.event(EngineEvent::Warning {
+            folder: Some(self.id),
+            message: message.to_owned(),
+        });
         Ok(())
     }
 
@@ -154,9 +186,14 @@ impl Folder {
             self.upkeep.delivered_at = Some(live);
         }
         let state = self.roster().state();
-        let members = state.members().map(|member| (member.member, Role::from(member.role))).collect();
+        let members = state
+            .members()
+            .map(|member| (member.member, Role::from(member.role)))
+            .collect();
         let chains = self.store.chains();
-        let forked = chains.windows(2).filter(|pair| pair[0].author == pair[1].author);
+        let forked = chains
+            .windows(2)
+            .filter(|pair| pair[0].author == pair[1].author);
         let forked = forked.map(|pair| pair[0].author).collect();
         let snapshot = Snapshot {
             role: self.role(),
@@ -220,7 +257,8 @@ impl Folder {
     ) -> Result<(), EngineError> {
         self.identity = Some(identity);
         for (epoch, known) in keys.epochs() {
-            self.keys.insert(*epoch, known.generation, known.secret.clone());
+            self.keys
+                .insert(*epoch, known.generation, known.secret.clone());
         }
         self.roster_grew(true)?;
         self.prove_identity();
