@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use self::{measure::Usage, workload::Plan};
 
+pub(crate) mod bounds;
 mod http;
 mod isolation;
 mod measure;

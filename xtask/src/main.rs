@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask ci`, `tidy`, `bench`.
+//! Project tasks: `cargo xtask ci`, `tidy`, `bench`, `bounds`.
 //!
 //! One module per task; nothing of the product is imported, so that a broken build can still be checked.
 
@@ -26,6 +26,8 @@ enum Task {
     Tidy,
     /// Compare with rsync and syncthing on loopback
     Bench(bench::Options),
+    /// Measure memory, descriptors and idle time against what is promised
+    Bounds(bench::bounds::Options),
 }
 
 /// The workspace's top directory.
@@ -40,5 +42,6 @@ fn main() -> anyhow::Result<()> {
         Task::Ci(options) => ci::run(&options),
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
+        Task::Bounds(options) => bench::bounds::run(&options),
     }
 }

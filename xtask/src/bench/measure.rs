@@ -88,10 +88,25 @@ impl Usage {
 
 /// Peak of resident memory in MiB, 0 when the process is gone.
 pub(super) fn peak_mib(process: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
+    status(process, "VmHWM").unwrap_or(0) as f64 / 1024.0
+}
+
+/// The number after `name:` in `/proc/*/status`: KiB, or a count.
+pub(super) fn status(process: u32, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(found, _)| *found == name)?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
+/// Open descriptors of a process of the same user.
+pub(super) fn descriptors(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count)
+}
+
+/// User and system seconds of one process up to now, its children apart.
+pub(super) fn cpu_s(process: u32) -> f64 {
+    stat(process).map_or(0.0, |stat| stat.own as f64 / TICKS)
 }
 
 /// Lets peaks count from now.

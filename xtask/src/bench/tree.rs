@@ -48,7 +48,7 @@ impl Noise {
 }
 
 /// Regular files below `root` by relative path; hidden names at the top are the systems' own.
-fn files(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
+pub(super) fn files(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
     let mut found = BTreeMap::new();
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {
