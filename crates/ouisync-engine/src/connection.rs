@@ -16,7 +16,7 @@ use ouisync_net::{
     connection::{CloseCode, Connection, ConnectionHandle},
     control::{ControlReceiver, ControlSender, MAX_CONTROL_MESSAGE},
 };
-use ouisync_store::store::Store;
+use ouisync_store::{error::StoreError, store::Store};
 use ouisync_sync::{
     codec::{self, FolderMessage, Message},
     folder::PeerKey,
@@ -67,6 +67,7 @@ struct ServeJob {
     pack: PackId,
     first: u32,
     count: u32,
+    once: bool,
 }
 
 impl PeerLink {
@@ -83,7 +84,15 @@ impl PeerLink {
     }
 
     /// Queues frames; the folder hears [`Command::Served`] or [`Command::ServeFailed`].
-    pub(crate) fn serve(&self, store: Arc<Store>, pack: PackId, first: u32, count: u32) {
+    /// `once`: no other peer is likely to want the pack now.
+    pub(crate) fn serve(
+        &self,
+        store: Arc<Store>,
+        pack: PackId,
+        first: u32,
+        count: u32,
+        once: bool,
+    ) {
         let (folder, meter) = (self.folder.clone(), self.meter.clone());
         let (peer, channel) = (self.peer, self.channel);
         let _ = self.bulk.send(ServeJob {
@@ -95,6 +104,7 @@ impl PeerLink {
             pack,
             first,
             count,
+            once,
         });
     }
 
@@ -338,10 +348,11 @@ async fn write_bulk(mut sender: BulkSender, mut jobs: mpsc::UnboundedReceiver<Se
             let end = job.first.saturating_add(job.count);
             while next < end {
                 let count = (end - next).min(PIECE);
-                let (store, pack, first) = (job.store.clone(), job.pack, next);
-                let read =
-                    tokio::task::spawn_blocking(move || store.read_frames(pack, first, count))
-                        .await;
+                let (store, pack, first, once) = (job.store.clone(), job.pack, next, job.once);
+                let read = tokio::task::spawn_blocking(move || {
+                    read_piece(&store, pack, first, count, once)
+                })
+                .await;
                 let data = match read {
                     Ok(Ok(data)) => Some(data),
                     Ok(Err(error)) => {
@@ -360,6 +371,7 @@ async fn write_bulk(mut sender: BulkSender, mut jobs: mpsc::UnboundedReceiver<Se
                     pack: job.pack,
                     first: next,
                     count: if failed { end - next } else { count },
+                    once,
                 };
                 if ahead.send((piece, data)).await.is_err() {
                     return;
@@ -408,6 +420,24 @@ async fn write_bulk(mut sender: BulkSender, mut jobs: mpsc::UnboundedReceiver<Se
         }
     };
     tokio::join!(reader, writer);
+}
+
+/// Reads frames; after the last ones of a pack that is read once its cached pages are given up.
+fn read_piece(
+    store: &Store,
+    pack: PackId,
+    first: u32,
+    count: u32,
+    once: bool,
+) -> Result<Bytes, StoreError> {
+    let data = store.read_frames(pack, first, count)?;
+    if once
+        && let Some(info) = store.pack(pack)?
+        && first + count == info.size.frames()
+    {
+        store.forget_cached(pack, info.size);
+    }
+    Ok(data)
 }
 
 async fn receive_bulk(mut receiver: BulkReceiver, channels: Channels) {

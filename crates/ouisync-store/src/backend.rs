@@ -55,6 +55,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Moves a file, replacing what is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// The file won't be read again soon: what is cached of it may go. Only a hint.
+    fn forget_cached(&self, file: &Path) {
+        let _ = file;
+    }
+
     /// Removes a file; succeeds when it doesn't exist.
     fn remove(&self, file: &Path) -> io::Result<()>;
 

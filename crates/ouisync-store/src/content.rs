@@ -10,7 +10,7 @@ use std::{
 
 use ouisync_model::{
     id::{ChunkId, PackId},
-    operation::{ChunkPlace, ChunkRef, FileContent, FileData},
+    operation::{ChunkPlace, ChunkRef, FileContent, FileData, PackSize},
 };
 use thiserror::Error;
 
@@ -35,6 +35,11 @@ pub trait FrameSource {
 
     /// Reads `count` whole sealed frames from frame `first` on.
     fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError>;
+
+    /// A reader goes on to other packs; only a hint.
+    fn finished(&self, pack: &PackId, frames: u32) {
+        let _ = (pack, frames);
+    }
 }
 
 /// Where chunks lie; the index of the folder.
@@ -58,6 +63,12 @@ impl FrameSource for Store {
     fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
         Ok(Store::read_frames(self, *pack, first, count)?.into())
     }
+
+    fn finished(&self, pack: &PackId, frames: u32) {
+        if let Some(size) = PackSize::for_frames(frames.into()) {
+            self.forget_cached(*pack, size);
+        }
+    }
 }
 
 impl<T: FrameSource + ?Sized> FrameSource for &T {
@@ -68,6 +79,10 @@ impl<T: FrameSource + ?Sized> FrameSource for &T {
     fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
         (**self).read_frames(pack, first, count)
     }
+
+    fn finished(&self, pack: &PackId, frames: u32) {
+        (**self).finished(pack, frames);
+    }
 }
 
 impl<T: FrameSource + ?Sized> FrameSource for Arc<T> {
@@ -77,6 +92,10 @@ impl<T: FrameSource + ?Sized> FrameSource for Arc<T> {
 
     fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
         (**self).read_frames(pack, first, count)
+    }
+
+    fn finished(&self, pack: &PackId, frames: u32) {
+        (**self).finished(pack, frames);
     }
 }
 

@@ -288,7 +288,11 @@ impl SealedMap {
     ) -> Result<(), SealedMapError> {
         let mut rng = rand::rng();
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len())
-            .durability(Some(if durable { PersistMode::SyncData } else { PersistMode::Buffer }));
+            .durability(Some(if durable {
+                PersistMode::SyncData
+            } else {
+                PersistMode::Buffer
+            }));
         for (key, value) in changes {
             match value {
                 Some(value) => batch.insert(

@@ -113,8 +113,12 @@ impl Folder {
                     first,
                     count,
                 } => {
+                    let status = |peer: &PeerKey| self.sync.peer_status(*peer);
+                    let takers = self.peers.keys().filter_map(status);
+                    let once = takers.filter(|taker| taker.missing_bytes > 0).count() <= 1;
                     if let Some(peer) = self.peers.get(&peer) {
-                        peer.link.serve(self.store.clone(), pack, first, count);
+                        peer.link
+                            .serve(self.store.clone(), pack, first, count, once);
                     }
                 }
                 Output::AddRosterEntries { peer, entries } => {

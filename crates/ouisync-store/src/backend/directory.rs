@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::fs::{Advice, fadvise};
+
 use crate::{
     backend::{Backend, CatalogueLimits, Listed},
     catalogue::{fjall_records::FjallRecords, records::Records},
@@ -120,6 +122,13 @@ impl Backend for DirectoryBackend {
         let mut bytes = vec![0; length];
         File::open(self.path(file))?.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
+    }
+
+    fn forget_cached(&self, file: &Path) {
+        if let Ok(file) = File::open(self.path(file)) {
+            // A hint: what can't be forgotten stays.
+            let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -17,7 +17,7 @@ use crate::{chunker::SizeLevel, pack_builder::FramePosition};
 /// Opened frames kept, one a pack: neighbouring chunks share frames, and a file's chunks alternate between packs.
 const FRAMES_KEPT: usize = 8;
 /// Packs whose key and length are kept.
-const PACKS_KEPT: usize = 32;
+const PACKS_KEPT: usize = 8;
 
 /// The folder's keys that reading needs. Clones share them.
 #[derive(Clone, Debug)]
@@ -266,7 +266,8 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
         self.keep_frame(pack, 0, &first);
         let key = Arc::new(key);
         if self.packs.len() == PACKS_KEPT {
-            self.packs.remove(0);
+            let done = self.packs.remove(0);
+            self.source.finished(&done.pack, done.frames);
         }
         self.packs.push(OpenedPack {
             pack: *pack,

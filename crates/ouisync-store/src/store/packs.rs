@@ -20,6 +20,9 @@ use crate::{
     store::{State, Store, incoming::Partial},
 };
 
+/// Packs below this many bytes are left to the system's cache.
+const FORGET_FROM: u64 = 4 << 20;
+
 /// What of a pack is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackState {
@@ -308,6 +311,14 @@ impl Store {
                 Err(StoreError::PackDamaged(pack))
             }
             Err(error) => Err(StoreError::io("reading a pack")(error)),
+        }
+    }
+
+    /// The pack won't be read again soon: its pages leave the memory that the system caches files in, if they are durable.
+    /// Small packs stay.
+    pub fn forget_cached(&self, pack: PackId, size: PackSize) {
+        if size.bytes() >= FORGET_FROM {
+            self.backend().forget_cached(&pack_file::path(pack));
         }
     }
 
