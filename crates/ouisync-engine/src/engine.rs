@@ -86,7 +86,7 @@ struct Inner {
 
 /// A folder that could not be opened, and why.
 struct BrokenFolder {
-    name: String,
+    summary: FolderSummary,
     message: String,
     kind: ErrorKind,
 }
@@ -254,13 +254,18 @@ impl Engine {
             .await
     }
 
-    /// The folders in order of name.
+    /// The folders in order of name, those included that could not be opened.
     pub fn folders(&self) -> Vec<FolderSummary> {
         let mut summaries: Vec<_> = self
             .running()
             .iter()
             .map(|folder| self.summary(folder))
             .collect();
+        summaries.extend(
+            self.lock_broken()
+                .values()
+                .map(|broken| broken.summary.clone()),
+        );
         summaries
             .sort_by(|left, right| (&left.name, left.folder).cmp(&(&right.name, right.folder)));
         summaries
@@ -469,17 +474,20 @@ impl Engine {
         let broken = self.lock_broken();
         let found = broken
             .iter()
-            .find(|(id, broken)| broken.name == folder || id.to_string() == folder);
+            .find(|(id, broken)| broken.summary.name == folder || id.to_string() == folder);
         match found {
             Some((
                 _,
                 BrokenFolder {
-                    name,
+                    summary,
                     message,
                     kind,
                 },
             )) => EngineError::Store {
-                message: format!("the folder '{name}' could not be opened: {message}"),
+                message: format!(
+                    "the folder '{}' could not be opened: {message}",
+                    summary.name
+                ),
                 kind: *kind,
             },
             None => EngineError::UnknownFolder(folder.to_owned()),

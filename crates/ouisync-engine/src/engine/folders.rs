@@ -239,8 +239,19 @@ impl Engine {
                 error!(folder = %id, %error, "can't open a folder");
                 let record = self.inner.keys.open_record(&id);
                 let name = record.map_or_else(|| blind_name(&id), |record| record.name.clone());
-                let broken = BrokenFolder {
+                let safe = self
+                    .inner
+                    .keys
+                    .blind(&id)
+                    .is_some_and(|blind| blind.safe.is_some());
+                let role = if safe { Role::Safe } else { Role::Reader };
+                let summary = FolderSummary {
+                    folder: id,
                     name,
+                    role,
+                };
+                let broken = BrokenFolder {
+                    summary,
                     message: error.to_string(),
                     kind: error.kind(),
                 };

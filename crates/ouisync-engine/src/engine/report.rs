@@ -21,9 +21,40 @@ use crate::{
 impl Engine {
     /// A folder's condition.
     pub async fn status(&self, folder: FolderId) -> Result<FolderStatus, EngineError> {
+        if let Some(status) = self.status_of_broken(&folder) {
+            return Ok(status);
+        }
         let running = self.folder(&folder)?;
         let engine = self.clone();
         blocking(move || Ok(engine.status_of(&running))).await
+    }
+
+    /// The condition of a folder that could not be opened: why, and that nothing of it was changed.
+    fn status_of_broken(&self, folder: &FolderId) -> Option<FolderStatus> {
+        let broken = self.lock_broken();
+        let broken = broken.get(folder)?;
+        let message = format!(
+            "it could not be opened: {}; nothing of it was changed; see the log, and restart when the cause is gone",
+            broken.message
+        );
+        Some(FolderStatus {
+            folder: *folder,
+            name: broken.summary.name.clone(),
+            role: broken.summary.role,
+            state: FolderState::Error,
+            files: 0,
+            bytes: 0,
+            missing_bytes: 0,
+            stored_bytes: 0,
+            conflicts: 0,
+            problems: vec![Problem {
+                path: None,
+                message,
+            }],
+            peers: Vec::new(),
+            download_rate: 0,
+            upload_rate: 0,
+        })
     }
 
     fn status_of(&self, running: &RunningFolder) -> FolderStatus {
