@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use ouisync_model::id::PackId;
+use ouisync_model::{id::PackId, operation::PackSize};
 
 use crate::{
     catalogue::{PackRecord, Presence},
@@ -88,7 +88,7 @@ impl Store {
                             ..record
                         }),
                     )?;
-                    stored.push(pack);
+                    stored.push((pack, record.size));
                 }
             }
             let applied = self.apply(&mut state, draft, true);
@@ -104,7 +104,13 @@ impl Store {
             applied?;
             stored
         };
-        Ok(stored)
+        for (pack, size) in &stored {
+            // Full packs come from much data: to keep it all in memory until it is read again costs more than reading it.
+            if *size == PackSize::MAX {
+                self.forget_cached(*pack, *size);
+            }
+        }
+        Ok(stored.into_iter().map(|(pack, _)| pack).collect())
     }
 
     /// Syncs the packs' files; returns those that failed.
