@@ -14,10 +14,10 @@ use ouisync_engine::error::ErrorKind;
 use ouisync_model::{id::NodeId, name::Name, operation::Value, tree::entry::Entry};
 
 use crate::{
+    batch::Handles,
     directories::{STAGING, Slot},
     disk::{self, Root},
     error::StepError,
-    files::BATCH_FILES,
     fingerprint::Kind,
     ignored,
     place::Staged,
@@ -45,6 +45,7 @@ pub(crate) struct Plan {
     pub(crate) staged_bytes: u64,
     /// The staging directory, once it was opened.
     pub(crate) staging: Option<OwnedFd>,
+    pub(crate) handles: Handles,
 }
 
 impl Runner {
@@ -76,7 +77,7 @@ impl Runner {
         }
         if !self.ready.is_empty() {
             let mut plan = Plan::default();
-            for _ in 0..BATCH_FILES {
+            for _ in 0..self.options.batch_files {
                 let Some((slot, name)) = self.ready.pop_front() else {
                     break;
                 };
@@ -120,9 +121,6 @@ impl Runner {
                     queue.push_back(child);
                 }
             }
-            if plan.staged.len() >= BATCH_FILES {
-                self.place_staged(root, &mut plan)?;
-            }
         }
         self.waiting.retain(|_, places| !places.is_empty());
         for slot in queue {
@@ -157,7 +155,8 @@ impl Runner {
         if self.blocked.is_empty() {
             self.empty_staging(root, &plan)?;
         }
-        self.flush(marks)
+        self.flush(marks)?;
+        self.sync_placed()
     }
 
     /// Removes what was set aside and is wanted nowhere.
@@ -260,8 +259,7 @@ impl Runner {
         };
         self.problems.clear_directory(Pass::Apply, slot);
         let mut records = self.records(slot)?;
-        // An open directory may be replaced on disk meanwhile; then what is done in it is done in the old one, which is gone.
-        let handle = match root.directory(&path) {
+        let handle = match plan.handles.get(root, &self.tree, slot) {
             Ok(handle) => handle,
             Err(error) => {
                 self.unreachable_directory(slot, &path, &error);
@@ -325,13 +323,13 @@ impl Runner {
         name: &Name,
         large: bool,
     ) -> Result<(), StepError> {
-        let (Some(path), Some(node)) = (self.tree.path(slot), self.tree_node(slot)) else {
+        let Some(node) = self.tree_node(slot) else {
             return Ok(());
         };
         let Some(entry) = self.view.entry(node, name)? else {
             return Ok(());
         };
-        let Ok(handle) = root.directory(&path) else {
+        let Ok(handle) = plan.handles.get(root, &self.tree, slot) else {
             self.behind.entry(slot).or_default();
             return Ok(());
         };

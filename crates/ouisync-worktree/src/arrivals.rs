@@ -45,8 +45,8 @@ impl Runner {
             return self.update_leaf((slot, handle), entry, record);
         }
         match &entry.value {
-            Value::Directory => self.make_directory((slot, handle), &entry)?,
-            Value::Symlink(target) => self.make_symlink((slot, handle), &entry, target)?,
+            Value::Directory => self.make_directory(root, (slot, handle), &entry)?,
+            Value::Symlink(target) => self.make_symlink(root, (slot, handle), &entry, target)?,
             Value::File(_) => return Ok(Some((entry, None))),
             Value::Deleted => {}
         }
@@ -94,6 +94,7 @@ impl Runner {
 
     fn make_directory(
         &mut self,
+        root: &Root,
         (slot, handle): (Slot, &OwnedFd),
         entry: &Entry,
     ) -> Result<(), StepError> {
@@ -123,16 +124,20 @@ impl Runner {
         let child = self
             .tree
             .add(Some(slot), name.clone(), group, entry.nodes().collect());
-        self.put(
-            slot,
-            name,
-            Some(Stored {
-                base: Some(record),
-                intent: None,
-            }),
-        )?;
+        self.record_made(root, slot, name, record)?;
         self.behind.entry(child).or_default();
         self.watch_directory(child);
+        let watched = |slot| self.tree.get(slot).is_some_and(|found| found.watched);
+        let heard = watched(slot) && watched(child);
+        // Somebody may have been quicker than the watch.
+        let empty = heard
+            && root
+                .directory(&self.tree.path(child).unwrap_or_default())
+                .and_then(disk::names)
+                .is_ok_and(|names| names.is_empty());
+        if made && empty {
+            self.is_ours(slot, name, stat.fingerprint);
+        }
         if !made {
             self.scan_soon(child, Scope::All { deep: true });
         }
@@ -141,6 +146,7 @@ impl Runner {
 
     fn make_symlink(
         &mut self,
+        root: &Root,
         (slot, handle): (Slot, &OwnedFd),
         entry: &Entry,
         target: &[u8],
@@ -151,14 +157,7 @@ impl Runner {
                 if let Ok(Some(stat)) = disk::stat(handle, name.as_bytes()) {
                     let record =
                         Record::of(entry, Shown::Symlink(target.to_vec()), stat.fingerprint);
-                    self.put(
-                        slot,
-                        name,
-                        Some(Stored {
-                            base: Some(record),
-                            intent: None,
-                        }),
-                    )?;
+                    self.record_made(root, slot, name, record)?;
                 }
                 Ok(())
             }
@@ -170,5 +169,21 @@ impl Runner {
                 Ok(())
             }
         }
+    }
+
+    /// Recorded before it is durable, it would look deleted by a person after a power cut.
+    fn record_made(
+        &mut self,
+        root: &Root,
+        slot: Slot,
+        name: &Name,
+        record: Record,
+    ) -> Result<(), StepError> {
+        let old = self.stored(slot, name)?;
+        let stored = Stored {
+            base: Some(record),
+            intent: None,
+        };
+        self.record_when_durable(root, slot, name, old.as_ref(), stored)
     }
 }

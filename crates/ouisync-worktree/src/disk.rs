@@ -26,6 +26,9 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// The extended attribute that marks a root.
+const MARK: &str = "user.ouisync.root";
+
 /// The open root, for the time of one pass: a handle that is kept would stop the user from unmounting.
 pub(crate) struct Root {
     handle: OwnedFd,
@@ -41,6 +44,26 @@ impl Root {
 
     pub(crate) fn mount(&self) -> Mount {
         self.stat.mount
+    }
+
+    /// The name that the root was marked with.
+    pub(crate) fn mark(&self) -> io::Result<Vec<u8>> {
+        let mut value = [0; 256];
+        let length = fs::fgetxattr(&self.handle, MARK, &mut value[..])?;
+        Ok(value[..length].to_vec())
+    }
+
+    /// Marks the root with a name, invisibly.
+    pub(crate) fn set_mark(&self, name: &[u8]) -> io::Result<()> {
+        if self.mark().is_ok_and(|mark| mark == name) {
+            return Ok(());
+        }
+        Ok(fs::fsetxattr(
+            &self.handle,
+            MARK,
+            name,
+            fs::XattrFlags::empty(),
+        )?)
     }
 
     /// Opens the directory that `names` lead to.

@@ -51,6 +51,7 @@ struct State {
     opened: u64,
     bytes_read: u64,
     failing: bool,
+    lookups: u64,
 }
 
 impl Fake {
@@ -77,6 +78,7 @@ impl Fake {
             opened: 0,
             bytes_read: 0,
             failing: false,
+            lookups: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -130,6 +132,20 @@ impl Fake {
 
     pub(crate) fn bytes_read(&self) -> u64 {
         self.state().bytes_read
+    }
+
+    /// Records read one by one.
+    pub(crate) fn lookups(&self) -> u64 {
+        self.state().lookups
+    }
+
+    /// All records of the view.
+    pub(crate) fn view_records(&self) -> Vec<(ViewKey, Vec<u8>)> {
+        let state = self.state();
+        let records = state.records.iter();
+        records
+            .map(|(key, bytes)| (key.clone(), bytes.clone()))
+            .collect()
     }
 
     pub(crate) fn is_settled(&self) -> bool {
@@ -356,7 +372,9 @@ impl FolderAccess for Fake {
     }
 
     fn record(&self, key: &ViewKey) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(self.state().records.get(key).cloned())
+        let mut state = self.state();
+        state.lookups += 1;
+        Ok(state.records.get(key).cloned())
     }
 
     fn records(&self, group: [u8; 16]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EngineError> {

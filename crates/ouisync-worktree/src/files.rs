@@ -20,8 +20,7 @@ use crate::{
 const LARGE: u64 = 16 << 20;
 /// Bytes of a large file written before other work gets its turn.
 const SLICE: u64 = 64 << 20;
-/// Files and bytes staged before they are put in place.
-pub(crate) const BATCH_FILES: usize = 1000;
+/// Bytes staged before they are put in place.
 const BATCH_BYTES: u64 = 32 << 20;
 
 impl Runner {
@@ -55,8 +54,9 @@ impl Runner {
                 Ok(staged) => {
                     plan.staged_bytes += staged.record.fingerprint.size;
                     plan.staged.push(staged);
-                    if plan.staged.len() >= BATCH_FILES || plan.staged_bytes >= BATCH_BYTES {
-                        plan.staged_bytes = 0;
+                    if plan.staged.len() >= self.options.batch_files
+                        || plan.staged_bytes >= BATCH_BYTES
+                    {
                         self.place_staged(root, plan)?;
                     }
                 }
@@ -134,7 +134,7 @@ impl Runner {
     }
 
     pub(crate) fn remove_temporary(&self, root: &Root, name: &[u8]) {
-        if let Ok(staging) = self.staging(root) {
+        if let Ok(staging) = self.existing_staging(root) {
             // What stays is removed at the next attaching.
             let _ = disk::unlink(&staging, name);
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    os::unix::ffi::OsStrExt,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use ouisync_model::name::Name;
 use crate::{
     directories::{ROOT, Slot},
     disk::{self, Root},
-    fingerprint::Kind,
+    fingerprint::{Fingerprint, Kind, Stat},
     ignored::OWN_PREFIX,
     presence::Held,
     runner::Runner,
@@ -21,12 +21,30 @@ use crate::{
     watch::Notice,
 };
 
+/// So many places are remembered as this program's own doing.
+const REMEMBERED: usize = 50_000;
+
+/// Open for one round of looking up what was heard.
+pub(crate) struct Looking {
+    root: Root,
+    at: Option<(Slot, OwnedFd)>,
+}
+
+/// The recorded thing; a directory's content does not count.
+fn is_same(found: &Fingerprint, recorded: &Fingerprint) -> bool {
+    match recorded.kind {
+        Kind::Directory => found.identity == recorded.identity,
+        _ => found == recorded,
+    }
+}
+
 impl Runner {
     /// Takes everything that was heard up to now.
     pub(crate) fn drain(&mut self) {
         while let Ok(notice) = self.notices.try_recv() {
             self.hear(notice);
         }
+        self.looking = None;
         loop {
             match self.events.try_recv() {
                 Ok(event) => self.on_event(event),
@@ -89,7 +107,8 @@ impl Runner {
                 }
                 self.retry_at = Instant::now();
             }
-            Notice::Stop => {}
+            // The next step asks for the result.
+            Notice::Durable | Notice::Stop => {}
         }
     }
 
@@ -129,6 +148,10 @@ impl Runner {
         if let Some(child) = child
             && subtree
         {
+            // A watch was set on it before anything came into it.
+            if self.made_it(slot, &name) {
+                return;
+            }
             // It may be another directory of that name, or this one after a move: the old watch is gone either way.
             for inside in self.tree.subtree(child) {
                 self.tree.set_watched(inside, false);
@@ -147,32 +170,67 @@ impl Runner {
         self.last_notice = Some(now);
     }
 
-    /// Whether what is at a place now is what is recorded there: most notices tell of this program's own doing.
-    fn is_known(&self, slot: Slot, name: &Name) -> bool {
-        let known = || -> Option<bool> {
-            let root = Root::open(&self.path).ok()?;
-            let directory = root.directory(&self.tree.path(slot)?).ok()?;
-            let found = disk::stat(&directory, name.as_bytes()).ok()?;
-            let stored = self.stored(slot, name).ok()?;
-            Some(
-                match (
-                    found,
-                    stored.as_ref().and_then(|stored| stored.base.as_ref()),
-                ) {
-                    (None, None) => true,
-                    (Some(found), Some(record)) if record.group().is_some() => {
-                        found.fingerprint.identity == record.fingerprint.identity
-                    }
-                    (Some(found), Some(record)) => found.fingerprint == record.fingerprint,
-                    (Some(found), None) => {
-                        let directory = found.fingerprint.kind == Kind::Directory;
-                        self.rules.is_ignored(&self.tree, slot, name, directory)
-                    }
-                    _ => false,
-                },
-            )
+    /// What this program put at a place.
+    pub(crate) fn is_ours(&mut self, slot: Slot, name: &Name, fingerprint: Fingerprint) {
+        if self.watch.is_none() {
+            return;
+        }
+        if self.placed.len() >= REMEMBERED {
+            self.placed.clear();
+        }
+        self.placed.insert((slot, name.clone()), fingerprint);
+    }
+
+    /// Whether the first notice of a directory at a place tells of this program's making it.
+    fn made_it(&mut self, slot: Slot, name: &Name) -> bool {
+        let Some(made) = self.placed.remove(&(slot, name.clone())) else {
+            return false;
         };
-        known().unwrap_or(false)
+        let found = self.look(slot, name).flatten();
+        made.kind == Kind::Directory
+            && found.is_some_and(|found| is_same(&found.fingerprint, &made))
+    }
+
+    /// Whether what is at a place now is what is recorded there: most notices tell of this program's own doing.
+    fn is_known(&mut self, slot: Slot, name: &Name) -> bool {
+        let Some(found) = self.look(slot, name) else {
+            return false;
+        };
+        if let (Some(found), Some(ours)) = (&found, self.placed.get(&(slot, name.clone())))
+            && is_same(&found.fingerprint, ours)
+        {
+            return true;
+        }
+        let Ok(stored) = self.stored(slot, name) else {
+            return false;
+        };
+        match (
+            found,
+            stored.as_ref().and_then(|stored| stored.base.as_ref()),
+        ) {
+            (None, None) => true,
+            (Some(found), Some(record)) => is_same(&found.fingerprint, &record.fingerprint),
+            (Some(found), None) => {
+                let directory = found.fingerprint.kind == Kind::Directory;
+                self.rules.is_ignored(&self.tree, slot, name, directory)
+            }
+            (None, Some(_)) => false,
+        }
+    }
+
+    /// What is at a place now; the directory stays open for the next name.
+    fn look(&mut self, slot: Slot, name: &Name) -> Option<Option<Stat>> {
+        if self.looking.is_none() {
+            let root = Root::open(&self.path).ok()?;
+            self.looking = Some(Looking { root, at: None });
+        }
+        let looking = self.looking.as_mut()?;
+        if looking.at.as_ref().is_none_or(|(at, _)| *at != slot) {
+            let opened = looking.root.directory(&self.tree.path(slot)?).ok()?;
+            looking.at = Some((slot, opened));
+        }
+        let (_, directory) = looking.at.as_ref()?;
+        disk::stat(directory, name.as_bytes()).ok()
     }
 
     /// Looks at something with the next scan, and has that begin when all is quiet.

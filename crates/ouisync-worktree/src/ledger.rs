@@ -22,6 +22,9 @@ impl Runner {
         if let Some(write) = self.writes.get(&key) {
             return Ok(write.clone());
         }
+        if let Some(held) = self.durable.get(&key) {
+            return Ok(Some(held.clone()));
+        }
         self.view
             .record(&key)?
             .map(|bytes| record::decode(&bytes))
@@ -38,6 +41,10 @@ impl Runner {
         for (name, bytes) in self.view.records(group)? {
             let name = Name::new(name).map_err(|_| StepError::Record)?;
             records.insert(name, record::decode(&bytes)?);
+        }
+        for (key, held) in self.durable.in_group(group) {
+            let name = Name::new(key.item.clone()).map_err(|_| StepError::Record)?;
+            records.insert(name, held.clone());
         }
         for (key, write) in self
             .writes
@@ -79,6 +86,7 @@ impl Runner {
 
     /// Commits what is batched.
     pub(crate) fn flush(&mut self, clean: &[NodeId]) -> Result<(), StepError> {
+        self.order_writes()?;
         let mut writes = Vec::with_capacity(self.writes.len());
         for (key, stored) in std::mem::take(&mut self.writes) {
             writes.push((
@@ -86,6 +94,7 @@ impl Runner {
                 stored.map(|stored| record::encode(&stored)).transpose()?,
             ));
         }
+        writes.extend(self.intents_of_made()?);
         let operations = std::mem::take(&mut self.operations);
         self.batched = (0, 0);
         if operations.is_empty() {
@@ -103,6 +112,8 @@ impl Runner {
 
     /// Builds the index from the records; drops what was not recorded yet.
     pub(crate) fn load(&mut self) -> Result<(), StepError> {
+        self.forget_placed();
+        self.placed.clear();
         self.writes.clear();
         self.operations.clear();
         self.batched = (0, 0);
@@ -120,7 +131,12 @@ impl Runner {
         let mut seen = HashSet::new();
         while let Some(slot) = next.pop_front() {
             for (name, stored) in self.records(slot)? {
-                let Some(base) = stored.base else { continue };
+                // A directory that was made and not recorded holds what came into it; the scan decides.
+                let made = stored.intent.map(|intent| intent.record);
+                let made = made.filter(|record| record.group().is_some());
+                let Some(base) = stored.base.or(made) else {
+                    continue;
+                };
                 if let Some(group) = base.group() {
                     if !seen.insert(group) {
                         return Err(StepError::Record);

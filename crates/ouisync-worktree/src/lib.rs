@@ -9,9 +9,11 @@ pub mod worktree;
 
 mod apply;
 mod arrivals;
+mod batch;
 mod content;
 mod directories;
 mod disk;
+mod durable;
 mod files;
 mod fingerprint;
 mod hearing;
@@ -24,6 +26,7 @@ mod record;
 mod recover;
 mod runner;
 mod scan;
+mod staging;
 mod watch;
 
 #[cfg(test)]

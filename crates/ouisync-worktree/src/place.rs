@@ -16,8 +16,8 @@ use crate::{
     disk::{self, Root},
     error::StepError,
     fingerprint::Fingerprint,
-    record::{Intent, Record, Shown, Stored},
-    runner::{Runner, staging_as_name},
+    record::{Record, Shown, Stored},
+    runner::Runner,
     scan::Scope,
 };
 
@@ -35,17 +35,13 @@ pub(crate) struct Staged {
 }
 
 /// How a step on disk ended.
-enum Outcome {
+pub(crate) enum Outcome {
     Done(Fingerprint),
     /// Something else than what is recorded was there; it stayed.
     InTheWay,
 }
 
 impl Runner {
-    pub(crate) fn staging(&self, root: &Root) -> io::Result<OwnedFd> {
-        root.directory(&[staging_as_name(&self.meta)])
-    }
-
     pub(crate) fn temporary_name(&mut self, prefix: &str) -> Vec<u8> {
         self.next_staged = self.next_staged.wrapping_add(1);
         format!("{prefix}-{:016x}", self.next_staged).into_bytes()
@@ -53,88 +49,11 @@ impl Runner {
 
     /// A step is about to be done or was done: tests stop here.
     pub(crate) fn checkpoint(&self) -> Result<(), StepError> {
-        #[cfg(test)]
-        if let Some(left) = &self.options.steps_left {
-            use std::sync::atomic::Ordering;
-            if left
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                    left.checked_sub(1)
-                })
-                .is_err()
-            {
-                return Err(StepError::Stopping);
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts everything that is staged in place and records it.
-    pub(crate) fn place_staged(&mut self, root: &Root, plan: &mut Plan) -> Result<(), StepError> {
-        let staged = std::mem::take(&mut plan.staged);
-        if staged.is_empty() {
-            return Ok(());
-        }
-        for one in &staged {
-            let mut stored = self.stored(one.slot, &one.name)?.unwrap_or_default();
-            stored.intent = Some(Intent {
-                staged: one.temporary.clone(),
-                record: one.record.clone(),
-            });
-            self.put(one.slot, &one.name, Some(stored))?;
-        }
-        self.checkpoint()?;
-        self.flush(&[])?;
-        self.checkpoint()?;
-        let staging = self.staging(root).map_err(|source| StepError::Disk {
-            step: "opening the staging directory",
-            source,
-        })?;
-        let mut handle: Option<(Slot, OwnedFd)> = None;
-        for one in staged {
-            if handle.as_ref().is_none_or(|(slot, _)| *slot != one.slot) {
-                let opened = self.tree.path(one.slot).map(|path| root.directory(&path));
-                handle = opened.and_then(Result::ok).map(|opened| (one.slot, opened));
-            }
-            self.checkpoint()?;
-            let placed = match &handle {
-                Some((_, directory)) => self.place_one(&staging, directory, &one)?,
-                None => Err(io::ErrorKind::NotFound.into()),
-            };
-            let mut stored = self.stored(one.slot, &one.name)?.unwrap_or_default();
-            stored.intent = None;
-            match placed {
-                Ok(Outcome::Done(fingerprint)) => {
-                    stored.base = Some(Record {
-                        fingerprint,
-                        ..one.record
-                    })
-                }
-                Ok(Outcome::InTheWay) => {
-                    let _ = disk::unlink(&staging, &one.temporary);
-                    if let Some((_, directory)) = &handle {
-                        self.in_the_way(one.slot, directory, &one.name)?;
-                    }
-                }
-                Err(error) => {
-                    let _ = disk::unlink(&staging, &one.temporary);
-                    self.cannot_place(one.slot, &one.name, &error);
-                }
-            }
-            let empty = stored == Stored::default();
-            self.put(one.slot, &one.name, Some(stored).filter(|_| !empty))?;
-        }
-        self.checkpoint()?;
-        // One sync for the whole batch; only then are the files recorded as ours.
-        rustix::fs::syncfs(&staging).map_err(|error| StepError::Disk {
-            step: "making files durable",
-            source: error.into(),
-        })?;
-        self.checkpoint()?;
-        self.flush(&[])
+        self.options.checkpoint()
     }
 
     /// The outer error stops the pass, the inner one concerns this file.
-    fn place_one(
+    pub(crate) fn place_one(
         &mut self,
         staging: &OwnedFd,
         directory: &OwnedFd,

@@ -1,16 +1,13 @@
 //! Whether the root is there, and is the one that was attached. While it is not, nothing is scanned or applied: an unplugged disk
 //! is no deletion.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
-    disk::{self, Root},
+    disk::Root,
     error::StepError,
     record::{self, Meta},
-    runner::{Runner, staging_as_name, staging_name},
+    runner::{Runner, staging_name},
 };
 
 /// Pause between looks for a root that is away.
@@ -35,8 +32,7 @@ impl Runner {
             Err(error) => Held::Missing(error.to_string()),
             Ok(root) => {
                 let identity = root.stat.fingerprint.identity;
-                let marked = || root.directory(&[staging_as_name(&self.meta)]).is_ok();
-                if identity != self.meta.root && marked() {
+                if identity != self.meta.root && self.is_marked(&root) {
                     // The same directory on a file system that numbers its files anew, or a whole copy of it.
                     self.meta.root = identity;
                     self.save_meta()?;
@@ -49,7 +45,7 @@ impl Runner {
                             self.tree.set_watched(slot, false);
                         }
                     }
-                    self.ensure_staging(&root)?;
+                    self.mark_root(&root);
                     self.problems.set_general("root", None);
                     return Ok(Some(root));
                 }
@@ -93,6 +89,7 @@ impl Runner {
         };
         writes.push((record::meta_key(), Some(record::encode(&self.meta)?)));
         self.view.update(writes, &[])?;
+        self.root_marked = false;
         self.held = None;
         self.full_scan = true;
         self.load()
@@ -103,21 +100,5 @@ impl Runner {
         Ok(self
             .view
             .update(vec![(record::meta_key(), Some(bytes))], &[])?)
-    }
-
-    fn ensure_staging(&self, root: &Root) -> Result<(), StepError> {
-        let handle = root.directory(&[]).map_err(|source| StepError::Disk {
-            step: "opening the directory",
-            source,
-        })?;
-        match disk::make_directory(&handle, &self.meta.staging, 0o700) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            // Reported where something is to be applied; recording local changes needs no staging.
-            Err(error) => {
-                tracing::debug!(%error, "no staging directory");
-                Ok(())
-            }
-        }
     }
 }

@@ -36,7 +36,7 @@ impl Runner {
         let Ok(root) = Root::open(&self.path) else {
             return Ok(());
         };
-        let Ok(staging) = self.staging(&root) else {
+        let Ok(staging) = self.existing_staging(&root) else {
             return Ok(());
         };
         let Ok(names) = disk::names(&staging) else {
@@ -140,6 +140,9 @@ impl Runner {
     ) -> Result<Settled, StepError> {
         let ours =
             stat.filter(|stat| stat.fingerprint.identity == intent.record.fingerprint.identity);
+        if intent.record.group().is_some() {
+            return self.settle_made((slot, name), intent.record, ours.is_some());
+        }
         let Some(ours) = ours else {
             // It was never put there, or a person replaced it.
             let stored = Stored {
@@ -185,6 +188,32 @@ impl Runner {
             }
             Reading::Nothing => Ok(Settled::Later),
         }
+    }
+
+    /// Decides about a directory that was made when the program ended.
+    fn settle_made(
+        &mut self,
+        (slot, name): (Slot, &Name),
+        record: Record,
+        there: bool,
+    ) -> Result<Settled, StepError> {
+        if there {
+            let stored = Stored {
+                base: Some(record.clone()),
+                intent: None,
+            };
+            self.put(slot, name, Some(stored))?;
+            return Ok(Settled::Base(Some(Box::new(record))));
+        }
+        if let Some(child) = self.tree.child(slot, name) {
+            for inside in self.records(child)?.into_keys() {
+                self.put(child, &inside, None)?;
+            }
+            self.forget_directory(child);
+        }
+        self.put(slot, name, None)?;
+        self.behind.entry(slot).or_default();
+        Ok(Settled::Base(None))
     }
 
     /// Renames a file to a name of its own in its directory.

@@ -20,7 +20,10 @@ use crate::{
     content::Transfer,
     directories::{Directories, ROOT, Slot},
     disk::{self, Root},
+    durable::Durability,
     error::{StepError, WorktreeError},
+    fingerprint::Fingerprint,
+    hearing::Looking,
     ignored::Rules,
     presence::{Held, ROOT_POLL},
     problems::{Pass, Problems},
@@ -58,6 +61,17 @@ pub(crate) struct Runner {
     pub(crate) operations: Vec<Operation>,
     /// Files and bytes that `operations` stand for.
     pub(crate) batched: (usize, u64),
+    pub(crate) durable: Durability,
+    /// What this program put in place lately; the notices of that are no news.
+    pub(crate) placed: HashMap<(Slot, Name), Fingerprint>,
+    /// What is open for looking up what was heard.
+    pub(crate) looking: Option<Looking>,
+    /// The root carries its mark.
+    pub(crate) root_marked: bool,
+    /// The mark is the staging directory, as the file system takes no other.
+    pub(crate) keep_staging: bool,
+    /// The staging directory may be there.
+    pub(crate) staging_used: bool,
 
     /// What to look at on disk.
     pub(crate) to_scan: BTreeMap<Slot, Scope>,
@@ -144,6 +158,12 @@ impl Runner {
             writes: BTreeMap::new(),
             operations: Vec::new(),
             batched: (0, 0),
+            durable: Durability::default(),
+            placed: HashMap::new(),
+            looking: None,
+            root_marked: false,
+            keep_staging: false,
+            staging_used: true,
             to_scan: BTreeMap::new(),
             full_scan: true,
             first_notice: None,
@@ -196,6 +216,7 @@ impl Runner {
         };
         while !self.closed && !self.control.stopping() {
             if let Some(deadline) = self.idle_until() {
+                self.remove_staging();
                 self.report();
                 runtime.block_on(self.wait(deadline));
             }
@@ -214,6 +235,10 @@ impl Runner {
             }
         }
         self.discard_transfer();
+        // What can't be recorded now has its intent; the staging directory is emptied at the next start.
+        if self.wait_durable().is_ok() && self.checkpoint().is_ok() {
+            self.remove_staging();
+        }
     }
 
     /// A pass failed as a whole: nothing of it was recorded; begin again from the records after a pause.
@@ -288,6 +313,7 @@ impl Runner {
     }
 
     fn step(&mut self) -> Result<(), StepError> {
+        self.collect_durable()?;
         let Some(root) = self.check_root()? else {
             return Ok(());
         };
@@ -442,6 +468,7 @@ impl Runner {
             && self.ready.is_empty()
             && self.large.is_empty()
             && self.transfer.is_none()
+            && self.durable.is_idle()
             && self
                 .blocked
                 .iter()
@@ -450,6 +477,9 @@ impl Runner {
             && self.events.is_empty()
             && self.notices.is_empty()
             && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
+        if settled {
+            self.placed.clear();
+        }
         self.control.tell(
             settled.then_some(self.scanned_up_to),
             self.heard,

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     fake::Fake,
+    record,
     worktree::{Worktree, WorktreeOptions},
 };
 
@@ -24,6 +25,8 @@ mod local;
 mod oddities;
 mod random;
 mod remote;
+mod speed;
+mod staging;
 
 /// A folder with its directory.
 struct Device {
@@ -68,6 +71,15 @@ impl Device {
 
     fn root(&self) -> PathBuf {
         self.directory.path().join("root")
+    }
+
+    /// Where the staging directory is while it is needed.
+    fn staging(&self) -> PathBuf {
+        let view = self.fake.view();
+        let meta = view.record(&record::meta_key()).unwrap().unwrap();
+        let meta: record::Meta = record::decode(&meta).unwrap();
+        self.root()
+            .join(std::str::from_utf8(&meta.staging).unwrap())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -123,16 +135,7 @@ impl Device {
                 self.fake.problems()
             );
         }
-        assert_eq!(staged(&self.root()), 0, "the staging directory is empty");
     }
-}
-
-fn staged(root: &Path) -> usize {
-    let staging = fs::read_dir(root)
-        .unwrap()
-        .map(Result::unwrap)
-        .find(|entry| is_staging(&entry.file_name()));
-    staging.map_or(0, |staging| fs::read_dir(staging.path()).unwrap().count())
 }
 
 fn is_staging(name: &std::ffi::OsStr) -> bool {
@@ -141,9 +144,6 @@ fn is_staging(name: &std::ffi::OsStr) -> bool {
 
 fn list(directory: &Path, prefix: &str, shown: &mut BTreeMap<String, Option<Vec<u8>>>) {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
-        if prefix.is_empty() && is_staging(&entry.file_name()) {
-            continue;
-        }
         let path = format!("{prefix}/{}", entry.file_name().to_string_lossy());
         let kind = entry.file_type().unwrap();
         let content = if kind.is_dir() {
@@ -192,4 +192,19 @@ fn sync(one: &Device, other: &Device) {
 
 fn pair() -> (Device, Device) {
     (Device::new(1), Device::new(2))
+}
+
+/// Places with a record, and places with an intent.
+fn recorded(device: &Device) -> (usize, usize) {
+    let records = device.fake.view_records();
+    let stored: Vec<_> = records
+        .iter()
+        .filter(|(key, _)| *key != record::meta_key())
+        .map(|(_, bytes)| record::decode::<record::Stored>(bytes).unwrap())
+        .collect();
+    let count = |holds: fn(&record::Stored) -> bool| stored.iter().filter(|s| holds(s)).count();
+    (
+        count(|stored| stored.base.is_some()),
+        count(|stored| stored.intent.is_some()),
+    )
 }

@@ -29,6 +29,8 @@ pub(crate) enum Notice {
     Lost,
     /// The user or the engine asks for a scan.
     Rescan,
+    /// A sync ended.
+    Durable,
     ConfirmDeletion,
     AdoptRoot,
     Stop,

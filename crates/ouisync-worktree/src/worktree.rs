@@ -13,7 +13,12 @@ use std::{
 use ouisync_engine::view::{FolderView, ViewControl, ViewStatus};
 use tokio::sync::mpsc;
 
-use crate::{error::WorktreeError, location, runner::Runner, watch::Notice};
+use crate::{
+    error::{StepError, WorktreeError},
+    location,
+    runner::Runner,
+    watch::Notice,
+};
 
 /// What a test does between a check and the step after it.
 #[cfg(test)]
@@ -38,6 +43,11 @@ pub struct WorktreeOptions {
     /// Called between the check of a file and its replacement.
     #[cfg(test)]
     pub(crate) before_replace: Option<Arc<Meddler>>,
+    /// Called before each sync, on the thread that does it.
+    #[cfg(test)]
+    pub(crate) before_sync: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Files that are staged before they are put in place.
+    pub(crate) batch_files: usize,
 }
 
 impl Default for WorktreeOptions {
@@ -52,7 +62,24 @@ impl Default for WorktreeOptions {
             steps_left: None,
             #[cfg(test)]
             before_replace: None,
+            #[cfg(test)]
+            before_sync: None,
+            batch_files: 1000,
         }
+    }
+}
+
+impl WorktreeOptions {
+    /// A step is about to be done or was done: tests stop here.
+    pub(crate) fn checkpoint(&self) -> Result<(), StepError> {
+        #[cfg(test)]
+        if let Some(left) = &self.steps_left {
+            let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
+            taken.map_err(|_| StepError::Stopping)?;
+        }
+        Ok(())
     }
 }
 
