@@ -6,6 +6,7 @@
 mod commits;
 mod exchange;
 mod members;
+mod parts;
 mod upkeep;
 
 use std::{

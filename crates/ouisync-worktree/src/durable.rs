@@ -10,7 +10,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use ouisync_engine::view::{FolderView, ViewKey};
+use ouisync_engine::view::{FolderView, ViewKey, ViewRecord};
 use ouisync_model::name::Name;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -243,7 +243,7 @@ impl Runner {
     }
 
     /// Takes the intents of directories that were made, encoded.
-    pub(crate) fn intents_of_made(&mut self) -> Result<Vec<(ViewKey, Option<Vec<u8>>)>, StepError> {
+    pub(crate) fn intents_of_made(&mut self) -> Result<Vec<ViewRecord>, StepError> {
         let made = std::mem::take(&mut self.durable.made).into_iter();
         made.map(|(key, stored)| Ok((key, Some(record::encode(&stored)?))))
             .collect()

@@ -21,17 +21,14 @@ use ouisync_sync::{
 };
 use tracing::{error, info, warn};
 
-use super::Folder;
+use super::{
+    Folder,
+    parts::{Part, parts},
+};
 use crate::{error::EngineError, port::ingest_keys, readable::Readable, status::Role};
 
 /// Under this name the store notes the heads of the roster that its commits were judged by.
 const JUDGED: &[u8] = b"judged by";
-/// Most operations of one commit.
-const MAX_OPERATIONS: usize = 8192;
-/// Most packs that one commit adds.
-const MAX_PACKS: usize = 1024;
-/// Rough limit of the encoded body of one commit before compression, in bytes.
-const MAX_BODY: usize = 2 << 20;
 
 /// A batch of commits that names roster entries that haven't come.
 pub(super) struct Waiting {
@@ -488,99 +485,6 @@ impl Folder {
         self.store
             .put_commits(std::slice::from_ref(&commit), Disposition::Accepted, true)?;
         Ok((commit, body))
-    }
-}
-
-struct Part {
-    operations: Vec<Operation>,
-    packs: Vec<(PackTable, PackSize)>,
-    released: Vec<Dot>,
-}
-
-/// Cuts what is to be committed so that every part fits one commit; packs come before the operations that need them.
-fn parts(
-    operations: Vec<Operation>,
-    packs: Vec<(PackTable, PackSize)>,
-    released: Vec<Dot>,
-) -> Vec<Part> {
-    let mut parts = vec![Part {
-        operations: Vec::new(),
-        packs: Vec::new(),
-        released: Vec::new(),
-    }];
-    let mut size = 0;
-    let mut room = |parts: &mut Vec<Part>, cost: usize, count: fn(&Part) -> usize, most: usize| {
-        let full = parts
-            .last()
-            .is_none_or(|part| count(part) >= most || size + cost > MAX_BODY);
-        if full {
-            parts.push(Part {
-                operations: Vec::new(),
-                packs: Vec::new(),
-                released: Vec::new(),
-            });
-            size = 0;
-        }
-        size += cost;
-    };
-    for (table, pack_size) in packs {
-        room(
-            &mut parts,
-            40 + 45 * table.chunks.len(),
-            |part| part.packs.len(),
-            MAX_PACKS,
-        );
-        if let Some(part) = parts.last_mut() {
-            part.packs.push((table, pack_size));
-        }
-    }
-    for operation in operations {
-        room(
-            &mut parts,
-            cost_of(&operation),
-            |part| part.operations.len(),
-            MAX_OPERATIONS,
-        );
-        if let Some(part) = parts.last_mut() {
-            part.operations.push(operation);
-        }
-    }
-    for dot in released {
-        room(
-            &mut parts,
-            0,
-            |part| part.released.len(),
-            ouisync_crypto::commit::MAX_RELEASED,
-        );
-        if let Some(part) = parts.last_mut() {
-            part.released.push(dot);
-        }
-    }
-    parts.retain(|part| {
-        !(part.operations.is_empty() && part.packs.is_empty() && part.released.is_empty())
-    });
-    parts
-}
-
-/// About the encoded length of an operation in bytes.
-fn cost_of(operation: &Operation) -> usize {
-    use ouisync_model::operation::{FileData, Value};
-    match operation {
-        Operation::Place { name, .. } => 40 + name.as_bytes().len(),
-        Operation::SetMetadata { .. } => 32,
-        Operation::Write {
-            value, replaces, ..
-        } => {
-            let value = match value {
-                Value::Deleted | Value::Directory => 0,
-                Value::Symlink(target) => target.len(),
-                Value::File(content) => match &content.data {
-                    FileData::Inline(_, bytes) => 40 + bytes.len(),
-                    FileData::Chunks(chunks) | FileData::Indirect(chunks) => 37 * chunks.len(),
-                },
-            };
-            40 + value + 37 * replaces.len()
-        }
     }
 }
 
