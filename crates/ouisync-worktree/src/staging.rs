@@ -58,7 +58,7 @@ impl Runner {
         }
     }
 
-    /// Marks the root as this folder's, where it can be told from a copy without by nothing else than numbers that may change.
+    /// Marks the root as this folder's: its numbers may change with the next mount.
     pub(crate) fn mark_root(&mut self, root: &Root) {
         if self.root_marked {
             return;
