@@ -42,7 +42,7 @@ pub struct ViewKey {
 pub type ViewRecord = (Vec<u8>, Vec<u8>);
 
 /// A record to put (`Some`) or to delete (`None`).
-pub type ViewRecord = (ViewKey, Option<Vec<u8>>);
+pub type RecordChange = (ViewKey, Option<Vec<u8>>);
 
 /// What a view tells of its own progress, for `status` and `wait`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub trait FolderAccess: Send + Sync {
     fn records(&self, group: [u8; 16]) -> Result<Vec<ViewRecord>, EngineError>;
     /// Puts (`Some`) and deletes (`None`) records and clears dirty marks, all or nothing.
     /// A mark made after the view read the directory survives: pass the marks' values from [`Self::dirty`] only.
-    fn update(&self, records: Vec<ViewRecord>, clean: &[NodeId]) -> Result<(), EngineError>;
+    fn update(&self, records: Vec<RecordChange>, clean: &[NodeId]) -> Result<(), EngineError>;
     /// Cuts, compresses, encrypts and stores content; nothing refers to it until a [`Self::commit`] does.
     /// `previous` is the version it replaces: its chunk size is kept. Large content is announced to peers as it is stored.
     fn ingest(
@@ -108,7 +108,7 @@ pub trait FolderAccess: Send + Sync {
     fn commit(
         &self,
         operations: Vec<Operation>,
-        records: Vec<ViewRecord>,
+        records: Vec<RecordChange>,
     ) -> Result<Option<CommitId>, EngineError>;
     /// This device may write.
     fn writable(&self) -> bool;

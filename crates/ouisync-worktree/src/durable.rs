@@ -10,7 +10,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use ouisync_engine::view::{FolderView, ViewKey, ViewRecord};
+use ouisync_engine::view::{FolderView, RecordChange, ViewKey};
 use ouisync_model::name::Name;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -246,7 +246,7 @@ impl Runner {
     }
 
     /// Takes the intents of directories that were made, encoded.
-    pub(crate) fn intents_of_made(&mut self) -> Result<Vec<ViewRecord>, StepError> {
+    pub(crate) fn intents_of_made(&mut self) -> Result<Vec<RecordChange>, StepError> {
         let made = std::mem::take(&mut self.durable.made).into_iter();
         made.map(|(key, stored)| Ok((key, Some(record::encode(&stored)?))))
             .collect()
