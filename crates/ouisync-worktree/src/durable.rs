@@ -28,9 +28,6 @@ use crate::{
 const GATHERED_PLACES: usize = 2000;
 const GATHERED_BYTES: u64 = 64 << 20;
 
-/// A record as the engine takes it.
-type Write = (ViewKey, Option<Vec<u8>>);
-
 /// Places whose things are visible and not yet known to be durable.
 #[derive(Default)]
 struct Placed {
