@@ -255,11 +255,15 @@ async fn a_folder_that_cannot_be_opened_stops_no_other() {
     alice.go_on().await;
     assert_eq!(alice.read(good, "a").as_deref(), Some(&b"well"[..]));
     for name in ["broken", &broken.to_string()] {
-        let error = alice.engine().find_folder(name).unwrap_err();
-        assert_ne!(error.kind(), ErrorKind::NotFound, "{error}");
-        assert!(error.to_string().contains("could not be opened"), "{error}");
+        assert_eq!(alice.engine().find_folder(name).unwrap().folder, broken);
     }
-    assert!(alice.engine().status(broken).await.is_err());
+    let status = alice.engine().status(broken).await.unwrap();
+    assert_eq!(status.state, FolderState::Error);
+    let problem = &status.problems[0].message;
+    assert!(problem.contains("could not be opened"), "{problem}");
+    let error = alice.engine().members(broken).await.unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("could not be opened"), "{error}");
     alice.engine().forget_folder(broken).await.unwrap();
     assert_eq!(
         alice.engine().find_folder("broken").unwrap_err().kind(),
