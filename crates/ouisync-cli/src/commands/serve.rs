@@ -60,6 +60,7 @@ impl Arguments {
             Format::Text => LogFormat::Text,
             Format::Json => LogFormat::Json,
         };
+        bound_memory();
         logs::start(self.log.as_deref(), format)
             .map_err(|error| usage(error.to_string(), "See 'ouisync serve --help'."))?;
         let options = ServeOptions {
@@ -74,6 +75,33 @@ impl Arguments {
         DONE
     }
 }
+
+/// Starts the program again in its own place with fewer heaps, unless the environment says how many.
+///
+/// glibc gives each thread a heap of its own, up to eight for each core, and none of them gives back what lies below its
+/// newest live block. What a first synchronisation leaves behind would be half of the memory that the device has.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn bound_memory() {
+    use std::{env, os::unix::process::CommandExt, process::Command};
+
+    const HEAPS: &str = "MALLOC_ARENA_MAX";
+    if env::var_os(HEAPS).is_some() {
+        return;
+    }
+    let mut arguments = env::args_os();
+    if let (Ok(program), Some(name)) = (env::current_exe(), arguments.next()) {
+        // It only returns when that can't be done: the device then runs with more memory.
+        let _ = Command::new(program)
+            .arg0(name)
+            .args(arguments)
+            .env(HEAPS, "2")
+            .exec();
+    }
+}
+
+/// Other allocators are left as they are.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn bound_memory() {}
 
 fn explain(error: &ServeError) -> ErrorBody {
     let (kind, hint) = match error {
