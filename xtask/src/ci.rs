@@ -69,7 +69,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         checks.push(cargo("tests", "test --workspace --locked --no-fail-fast"));
     }
     checks.push(Check {
-        environment: Some(("RUSTDOCFLAGS", "-D warnings")),
+        // Private items are documented too, so links to them lead somewhere.
+        environment: Some((
+            "RUSTDOCFLAGS",
+            "-D warnings -A rustdoc::private_intra_doc_links",
+        )),
         ..cargo(
             "documentation",
             "doc --workspace --no-deps --document-private-items --locked",

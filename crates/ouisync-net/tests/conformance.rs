@@ -1,5 +1,7 @@
 //! One suite for every transport: run on the in-memory one and on QUIC over loopback.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;

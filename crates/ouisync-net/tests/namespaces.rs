@@ -1,5 +1,7 @@
 //! Devices in network namespaces: discovery on an isolated LAN, and nothing sent to strangers.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::{
     io::{BufRead, BufReader},
     path::PathBuf,

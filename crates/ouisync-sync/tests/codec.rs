@@ -1,5 +1,7 @@
 //! Encoding round trips, limits, and hostile bytes.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use bytes::Bytes;
 use ouisync_crypto::{
     frame_hash::FrameHash,

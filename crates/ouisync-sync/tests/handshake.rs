@@ -1,5 +1,7 @@
 //! What the handshake reveals and what it opens.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::collections::HashSet;
 
 use ouisync_crypto::{

@@ -1,5 +1,7 @@
 //! Peers that break the rules are dropped with a reason, and nothing else happens.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

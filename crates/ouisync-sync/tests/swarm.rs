@@ -1,5 +1,7 @@
 //! Pairs and swarms in virtual time.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::time::Duration;
 
 use ouisync_model::operation::PackSize;
