@@ -287,6 +287,8 @@ mod tests {
             "ouisync unlock Notes",
             "ouisync pause",
             "ouisync resume Notes",
+            "ouisync folder confirm Notes --deletion",
+            "ouisync folder confirm Notes --directory",
         ] {
             CommandLine::try_parse_from(line.split(' '))
                 .unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -296,6 +298,8 @@ mod tests {
             "ouisync invite Notes",
             "ouisync wait",
             "ouisync wait N --timeout -1",
+            "ouisync folder confirm Notes",
+            "ouisync folder confirm Notes --deletion --directory",
             "ouisync",
         ] {
             assert!(

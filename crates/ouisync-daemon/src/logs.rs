@@ -30,11 +30,12 @@ pub enum LogError {
     Twice,
 }
 
-/// A bare level is meant for this program; the libraries below it stay at `warn`.
+/// A bare level is meant for this program; the libraries below it stay at `warn`. The library of watches only at `error`: it warns
+/// of every deleted directory.
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
     let level = level.trim();
     let directives = match tracing::Level::from_str(level) {
-        Ok(level) => format!("warn,ouisync={level}"),
+        Ok(level) => format!("warn,notify=error,ouisync={level}"),
         Err(_) => level.to_owned(),
     };
     EnvFilter::from_str(&directives).map_err(|error| LogError::Filter(level.to_owned(), error))

@@ -82,11 +82,17 @@ struct Attach {
 #[command(
     after_help = "Examples:\n  ouisync folder confirm Notes --deletion     # I emptied it; delete the files everywhere\n  ouisync folder confirm Notes --directory    # this is another directory; take it over"
 )]
-#[group(required = true, multiple = false)]
 struct Confirm {
     /// Name or id of the folder
-    #[arg(group = "named")]
     folder: String,
+    #[command(flatten)]
+    meant: Meant,
+}
+
+/// One of the two. A group of its own, because a struct's group holds all of its arguments.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Meant {
     /// The directory was emptied on purpose: delete its files on every device
     #[arg(long)]
     deletion: bool,
@@ -159,7 +165,7 @@ impl Arguments {
                 })?;
             }
             Action::Confirm(confirm) => {
-                let meant = if confirm.deletion {
+                let meant = if confirm.meant.deletion {
                     Confirmation::Deletion
                 } else {
                     Confirmation::Directory
