@@ -28,7 +28,7 @@ use crate::{
     home::Home,
     housekeeping::Housekeeping,
     key_ring::KeyRing,
-    keys::Keys,
+    keys::{Keys, ways::Chosen},
     network::Network,
     port::Port,
     status::{DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role, Sealing},
@@ -348,11 +348,35 @@ impl Engine {
         folder: Option<FolderId>,
         passphrase: Option<String>,
     ) -> Result<Vec<FolderSummary>, EngineError> {
+        let chosen = folder.map_or(Chosen::All, Chosen::Folder);
+        self.unlock_chosen(chosen, passphrase).await
+    }
+
+    /// Like [`Self::unlock`], for the folder of a name that is sealed until then: after a start nobody can tell which locked folder
+    /// has it.
+    pub async fn unlock_named(
+        &self,
+        name: &str,
+        passphrase: Option<String>,
+    ) -> Result<Vec<FolderSummary>, EngineError> {
+        let chosen = Chosen::Named(name.to_owned());
+        let opened = self.unlock_chosen(chosen, passphrase).await?;
+        if opened.is_empty() {
+            return Err(EngineError::UnknownFolder(name.to_owned()));
+        }
+        Ok(opened)
+    }
+
+    async fn unlock_chosen(
+        &self,
+        chosen: Chosen,
+        passphrase: Option<String>,
+    ) -> Result<Vec<FolderSummary>, EngineError> {
         let keys = self.inner.keys.clone();
         let passphrase = passphrase.map(zeroize::Zeroizing::new);
         let open = move || {
             keys.unlock(
-                folder,
+                &chosen,
                 passphrase.as_ref().map(|passphrase| passphrase.as_str()),
             )
         };
@@ -490,8 +514,26 @@ impl Engine {
                 ),
                 kind: *kind,
             },
+            None if self
+                .running()
+                .iter()
+                .any(|running| self.has_sealed_name(running)) =>
+            {
+                EngineError::SealedName(folder.to_owned())
+            }
             None => EngineError::UnknownFolder(folder.to_owned()),
         }
+    }
+
+    /// The folder is locked, so its name may be one that this process never knew.
+    fn has_sealed_name(&self, running: &RunningFolder) -> bool {
+        let id = &running.shared.id;
+        let is_safe = self
+            .inner
+            .keys
+            .blind(id)
+            .is_some_and(|blind| blind.safe.is_some());
+        !is_safe && self.inner.keys.open_record(id).is_none()
     }
 
     fn lock_broken(&self) -> MutexGuard<'_, BTreeMap<FolderId, BrokenFolder>> {

@@ -76,6 +76,9 @@ pub enum EngineError {
     /// Reading needs the passphrase.
     #[error("the folder is locked; it goes on syncing but can't be read")]
     Locked,
+    /// No folder of this name is known, and there are locked ones, whose names are sealed.
+    #[error("no folder '{0}' is known here while folders are locked, which seals their names")]
+    SealedName(String),
     /// The passphrase doesn't open the key store.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
@@ -165,7 +168,7 @@ impl EngineError {
             | Self::Source(_)
             | Self::Address(_) => ErrorKind::Invalid,
             Self::Forbidden { .. } | Self::Removed => ErrorKind::Forbidden,
-            Self::Locked | Self::DeviceLocked => ErrorKind::Locked,
+            Self::Locked | Self::DeviceLocked | Self::SealedName(_) => ErrorKind::Locked,
             Self::KeyRing(_) | Self::TimedOut(..) | Self::Stopping | Self::Network(_) => {
                 ErrorKind::Unavailable
             }

@@ -9,7 +9,7 @@
 mod slots;
 #[cfg(test)]
 mod tests;
-mod ways;
+pub(crate) mod ways;
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use self::{
     slots::Slots,
-    ways::{Way, WayRecord},
+    ways::{Chosen, Way, WayRecord},
 };
 use crate::{
     error::{EngineError, ErrorKind},
@@ -211,7 +211,7 @@ impl Keys {
         let device = keys.device();
         keys.put_device(device)?;
         if keys.sealing() == Sealing::KeyRing {
-            match keys.unlock_by_ring(None, Asking::Forbidden) {
+            match keys.unlock_by_ring(&Chosen::All, Asking::Forbidden) {
                 Ok(folders) => info!(folders = folders.len(), "opened with the key ring"),
                 Err(error @ EngineError::KeyRing(_)) => {
                     warn!(%error, "folders stay locked and sync blind until 'ouisync unlock'");

@@ -251,17 +251,20 @@ impl Service for Device {
     fn unlock(&self, request: UnlockRequest) -> Reply<'_, Vec<Folder>> {
         let inner = self.inner.clone();
         whole(async move {
-            let folder = request
-                .folder
-                .as_deref()
-                .map(|folder| inner.find(folder))
-                .transpose()?;
-            let readable = engine(
-                inner
-                    .engine
-                    .unlock(folder.map(|folder| folder.folder), request.passphrase)
-                    .await,
-            )?;
+            let found = request.folder.as_deref();
+            let found = found.map(|folder| inner.engine.find_folder(folder));
+            let readable = match found {
+                Some(Err(EngineError::SealedName(name))) => {
+                    inner.engine.unlock_named(&name, request.passphrase).await
+                }
+                Some(Err(error)) => Err(error),
+                Some(Ok(folder)) => {
+                    let chosen = Some(folder.folder);
+                    inner.engine.unlock(chosen, request.passphrase).await
+                }
+                None => inner.engine.unlock(None, request.passphrase).await,
+            };
+            let readable = engine(readable)?;
             for summary in &readable {
                 inner.attach_kept(summary).await;
             }

@@ -160,7 +160,8 @@ fn restart(place: &Place, ways: [Seal; 2], numbers: &[u8]) -> (Keys, Seal) {
     let keys = place.start();
     let way = ways.into_iter().find(|way| match way {
         Seal::Passphrase(passphrase) => {
-            keys.sealing() == Sealing::Passphrase && keys.unlock(None, Some(passphrase)).is_ok()
+            keys.sealing() == Sealing::Passphrase
+                && keys.unlock(&Chosen::All, Some(passphrase)).is_ok()
         }
         way => keys.sealing() == way.sealing(),
     });
@@ -295,17 +296,20 @@ fn the_key_ring_opens_folders_without_anybody() {
     ));
     place.set_locked(true);
     assert!(matches!(
-        keys.unlock(None, None),
+        keys.unlock(&Chosen::All, None),
         Err(EngineError::KeyRing(KeyRingError::Locked))
     ));
     place.set_locked(false);
-    assert_eq!(keys.unlock(Some(folder(2)), None).unwrap(), [folder(2)]);
+    assert_eq!(
+        keys.unlock(&Chosen::Folder(folder(2)), None).unwrap(),
+        [folder(2)]
+    );
     assert!(keys.open_record(&folder(1)).is_none());
     assert!(
         matches!(keys.disable_ring(), Err(EngineError::DeviceLocked)),
         "folder 1 would be lost"
     );
-    keys.unlock(None, None).unwrap();
+    keys.unlock(&Chosen::All, None).unwrap();
     keys.disable_ring().unwrap();
     assert_eq!(place.entries(), 0, "the key is of no use any more");
     drop(keys);
@@ -339,7 +343,10 @@ fn without_the_key_ring_a_device_starts_locked_and_says_so() {
     let keys = place.start();
     assert_locked(&keys, "locked");
     place.set_locked(false);
-    assert_eq!(keys.unlock(None, None).unwrap(), [folder(1), folder(2)]);
+    assert_eq!(
+        keys.unlock(&Chosen::All, None).unwrap(),
+        [folder(1), folder(2)]
+    );
     assert_open(&keys, &[1, 2]);
     assert_eq!(keys.ring_trouble(), None);
     drop(keys);
@@ -382,7 +389,7 @@ fn the_key_ring_replaces_a_passphrase_only_when_it_is_given() {
         keys.check_unlocked(),
         Err(EngineError::DeviceLocked)
     ));
-    keys.unlock(None, None).unwrap();
+    keys.unlock(&Chosen::All, None).unwrap();
     assert_open(&keys, &[1, 2]);
 }
 
@@ -396,11 +403,11 @@ fn a_passphrase_is_verified_without_any_folder() {
         Err(EngineError::DeviceLocked)
     ));
     assert!(matches!(
-        keys.unlock(None, Some("wrong")),
+        keys.unlock(&Chosen::All, Some("wrong")),
         Err(EngineError::WrongPassphrase)
     ));
     assert!(matches!(
-        keys.unlock(None, None),
+        keys.unlock(&Chosen::All, None),
         Err(EngineError::PassphraseNeeded)
     ));
     assert!(matches!(
@@ -409,10 +416,10 @@ fn a_passphrase_is_verified_without_any_folder() {
     ));
     keys.set_passphrase(Some("one"), "two").unwrap();
     assert!(matches!(
-        keys.unlock(None, Some("one")),
+        keys.unlock(&Chosen::All, Some("one")),
         Err(EngineError::WrongPassphrase)
     ));
-    assert_eq!(keys.unlock(None, Some("two")).unwrap(), []);
+    assert_eq!(keys.unlock(&Chosen::All, Some("two")).unwrap(), []);
     add(&keys, 1);
     drop(keys);
     restart(&place, [TWO; 2], &[1]);
@@ -427,10 +434,10 @@ fn after_a_change_of_passphrase_new_folders_are_sealed_by_the_new_one() {
     drop(keys);
     let keys = place.start();
     assert!(matches!(
-        keys.unlock(None, Some("one")),
+        keys.unlock(&Chosen::All, Some("one")),
         Err(EngineError::WrongPassphrase)
     ));
-    assert_eq!(keys.unlock(None, Some("two")).unwrap().len(), 2);
+    assert_eq!(keys.unlock(&Chosen::All, Some("two")).unwrap().len(), 2);
     assert_open(&keys, &[2, 3]);
     assert!(keys.open_record(&folder(1)).is_none());
 }

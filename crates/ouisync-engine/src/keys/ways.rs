@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{
-    FILES_OF_WAYS, Keys, OPEN, RING, SLOTS, State, WAY, damaged, internal, lock,
+    FILES_OF_WAYS, Keys, OPEN, OpenRecord, RING, SLOTS, State, WAY, damaged, internal, lock,
     slots::{OpenError, Slots},
 };
 use crate::{
@@ -31,6 +31,25 @@ pub(super) enum WayRecord {
     Machine,
     Passphrase,
     Ring(KeyRingEntry),
+}
+
+/// Which folders are to be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    All,
+    Folder(FolderId),
+    /// The folder's name here, which nobody knows before its record is open.
+    Named(String),
+}
+
+impl Chosen {
+    fn has(&self, record: &OpenRecord) -> bool {
+        match self {
+            Self::All => true,
+            Self::Folder(folder) => *folder == record.folder,
+            Self::Named(name) => *name == record.name,
+        }
+    }
 }
 
 impl Keys {
@@ -174,28 +193,28 @@ impl Keys {
         Ok(())
     }
 
-    /// Opens with the passphrase, or by asking the key ring again; gives the folders, the given one or all, that are now readable.
+    /// Opens with the passphrase, or by asking the key ring again; gives the chosen folders, which are now readable.
     pub(crate) fn unlock(
         &self,
-        folder: Option<FolderId>,
+        chosen: &Chosen,
         passphrase: Option<&str>,
     ) -> Result<Vec<FolderId>, EngineError> {
         match self.slots() {
             None => Err(EngineError::NoPassphrase),
-            Some((Some(_), _)) => self.unlock_by_ring(folder, Asking::Allowed),
+            Some((Some(_), _)) => self.unlock_by_ring(chosen, Asking::Allowed),
             Some((None, slots)) => {
                 let _changing = lock(&self.changing);
                 let passphrase = passphrase.ok_or(EngineError::PassphraseNeeded)?;
                 let key = slots.store().passphrase_key(passphrase.as_bytes());
                 let key = key.map_err(|error| from_store(error, SLOTS))?;
-                self.open_slots(&key, folder, SLOTS)
+                self.open_slots(&key, chosen, SLOTS)
             }
         }
     }
 
     pub(super) fn unlock_by_ring(
         &self,
-        folder: Option<FolderId>,
+        chosen: &Chosen,
         asking: Asking,
     ) -> Result<Vec<FolderId>, EngineError> {
         let _changing = lock(&self.changing);
@@ -204,7 +223,7 @@ impl Keys {
         };
         let opened = self
             .ring_key(&entry, &slots, asking)
-            .and_then(|key| self.open_slots(&key, folder, RING));
+            .and_then(|key| self.open_slots(&key, chosen, RING));
         self.state().ring_trouble = opened.as_ref().err().map(ToString::to_string);
         opened
     }
@@ -213,7 +232,7 @@ impl Keys {
     fn open_slots(
         &self,
         key: &KeyStoreKey,
-        folder: Option<FolderId>,
+        chosen: &Chosen,
         file: &'static str,
     ) -> Result<Vec<FolderId>, EngineError> {
         let mut state = self.state();
@@ -227,7 +246,7 @@ impl Keys {
         })?;
         let mut opened = Vec::new();
         for record in records {
-            if folder.is_none_or(|folder| folder == record.folder) {
+            if chosen.has(&record) {
                 opened.push(record.folder);
                 open.entry(record.folder).or_insert(record);
             }

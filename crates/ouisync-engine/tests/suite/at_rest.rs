@@ -93,6 +93,35 @@ async fn a_locked_folder_goes_on_syncing_blind() {
     }
 }
 
+/// After a start the names of locked folders are sealed: they can be unlocked by name nevertheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_unlocked_by_a_name_that_was_sealed() {
+    let mut alice = Device::start("alice").await;
+    let folder = alice.create().await;
+    let name = alice.status(folder).await.name;
+    alice
+        .engine()
+        .set_passphrase(None, "open sesame".to_owned())
+        .await
+        .unwrap();
+    alice.stop().await;
+    alice.go_on().await;
+    let unknown = alice.engine().find_folder(&name).unwrap_err();
+    assert!(matches!(unknown, EngineError::SealedName(_)), "{unknown}");
+    let unlock = async |name: &str| {
+        let passphrase = Some("open sesame".to_owned());
+        alice.engine().unlock_named(name, passphrase).await
+    };
+    let unknown = unlock("another").await.unwrap_err();
+    assert!(
+        matches!(unknown, EngineError::UnknownFolder(_)),
+        "{unknown}"
+    );
+    assert!(alice.engine().find_folder(&name).is_err());
+    assert_eq!(unlock(&name).await.unwrap()[0].folder, folder);
+    assert_eq!(alice.engine().find_folder(&name).unwrap().folder, folder);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_while_locked_is_followed_once_unlocked() {
     let (alice, bob, carol) = (
