@@ -49,6 +49,8 @@ pub(crate) struct Durability {
     gathered: Placed,
     /// Intents of directories that were made, to be written before anything is recorded.
     pub(crate) made: Vec<(ViewKey, Stored)>,
+    /// The end of a sync was heard of since a result was last asked for: its notice may be taken in the middle of a step.
+    pub(crate) ended: bool,
 }
 
 /// The thread that syncs and records.
@@ -251,6 +253,7 @@ impl Runner {
 
     /// Takes the result of the sync that runs, if it has ended; goes on with the next.
     pub(crate) fn collect_durable(&mut self) -> Result<(), StepError> {
+        self.durable.ended = false;
         self.end_sync(false)?;
         self.sync_placed()
     }

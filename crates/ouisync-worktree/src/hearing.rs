@@ -108,7 +108,8 @@ impl Runner {
                 self.retry_at = Instant::now();
             }
             // The next step asks for the result.
-            Notice::Durable | Notice::Stop => {}
+            Notice::Durable => self.durable.ended = true,
+            Notice::Stop => {}
         }
     }
 

@@ -78,7 +78,7 @@ pub(crate) struct Runner {
     pub(crate) full_scan: bool,
     pub(crate) first_notice: Option<Instant>,
     pub(crate) last_notice: Option<Instant>,
-    next_full_scan: Instant,
+    pub(crate) next_full_scan: Instant,
     /// Places to look at again at a time.
     pub(crate) scan_later: HashMap<(Slot, Name), Instant>,
     /// How often places were looked at in vain.
@@ -256,7 +256,7 @@ impl Runner {
     }
 
     /// Until when there is nothing to do; `None`: go on at once.
-    fn idle_until(&self) -> Option<Instant> {
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
         let now = Instant::now();
         if let Some(time) = self.not_before {
             return Some(time);
@@ -265,6 +265,7 @@ impl Runner {
             return Some(self.retry_at.max(now));
         }
         let busy = self.full_scan
+            || self.durable.ended
             || (!self.paused
                 && (!self.behind.is_empty()
                     || !self.ready.is_empty()

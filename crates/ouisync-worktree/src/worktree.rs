@@ -102,15 +102,7 @@ impl Worktree {
     ) -> Result<Self, WorktreeError> {
         let path = location::check(&path, &[])?;
         let (sender, notices) = mpsc::unbounded_channel();
-        let control = Arc::new(Control {
-            notices: sender,
-            stopping: AtomicBool::new(false),
-            told: Mutex::new(Told {
-                view: Some(view.clone()),
-                requested: 1,
-                status: ViewStatus::default(),
-            }),
-        });
+        let control = Arc::new(Control::new(view.clone(), sender));
         let runner = view
             .attach(control.clone())
             .map_err(WorktreeError::from)
@@ -202,6 +194,18 @@ struct Told {
 }
 
 impl Control {
+    pub(crate) fn new(view: FolderView, notices: mpsc::UnboundedSender<Notice>) -> Self {
+        Self {
+            notices,
+            stopping: AtomicBool::new(false),
+            told: Mutex::new(Told {
+                view: Some(view),
+                requested: 1,
+                status: ViewStatus::default(),
+            }),
+        }
+    }
+
     pub(crate) fn send(&self, notice: Notice) {
         // Without a receiver the thread is gone and nobody waits.
         let _ = self.notices.send(notice);

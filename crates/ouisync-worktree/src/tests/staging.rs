@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::*;
+use crate::{runner::Runner, watch::Notice, worktree::Control};
 
 /// Holds every sync until it is opened.
 #[derive(Default)]
@@ -229,4 +230,31 @@ fn what_this_program_wrote_is_not_scanned_again() {
         let tree = other.fake.tree();
         tree.contains_key("/d2/new") && tree["/d1/1"].as_deref() == Some(b"edited")
     });
+}
+
+#[test]
+fn the_end_of_a_sync_that_is_heard_of_within_a_step_is_not_forgotten() {
+    let device = Device::detached(1);
+    let (sender, notices) = tokio::sync::mpsc::unbounded_channel();
+    let control = Arc::new(Control::new(device.fake.view(), sender));
+    let events = device.fake.view().attach(control.clone()).unwrap();
+    let mut runner = Runner::open(
+        device.fake.view(),
+        device.root(),
+        options(),
+        control.clone(),
+        notices,
+        events,
+    )
+    .unwrap();
+    runner.full_scan = false;
+    runner.next_full_scan += Duration::from_secs(60);
+    runner.behind.clear();
+    assert!(runner.idle_until().is_some());
+    control.send(Notice::Durable);
+    // As a scan does that looks for the other half of a rename.
+    runner.drain();
+    assert!(runner.idle_until().is_none(), "the result is asked for");
+    runner.collect_durable().unwrap();
+    assert!(runner.idle_until().is_some());
 }
