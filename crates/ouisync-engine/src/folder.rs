@@ -75,6 +75,8 @@ pub(crate) struct Folder {
     next_expiry: Option<u64>,
     /// The epoch that channels were judged by.
     epoch: Option<EpochId>,
+    /// When the disk was last found full, until there is room.
+    full_since: Option<Instant>,
     /// Number of quarantined commits.
     quarantined: u64,
     rates: Rates,
@@ -252,6 +254,7 @@ impl Folder {
             upkeep: upkeep::Upkeep::default(),
             next_expiry: None,
             epoch: None,
+            full_since: None,
             quarantined: 0,
             rates: Rates::default(),
         }
@@ -330,6 +333,7 @@ impl Folder {
                 .fail("the catalogue can't be read; run 'ouisync verify'");
         }
         self.drop_dismissed();
+        self.go_on_with_room();
         if self
             .next_expiry
             .is_some_and(|expires| expires <= self.seconds())

@@ -297,6 +297,11 @@ impl Store {
         Ok(result)
     }
 
+    /// Whether the disk has room for a pack of the greatest size.
+    pub fn has_room(&self) -> bool {
+        self.check_space(PackSize::MAX.bytes()).is_ok()
+    }
+
     /// Refuses pack data when the disk is almost full.
     fn check_space(&self, bytes: u64) -> Result<(), StoreError> {
         let reserve = self.inner.options.reserve;

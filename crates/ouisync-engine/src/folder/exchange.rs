@@ -26,6 +26,9 @@ use crate::{command::NewPeer, flush::Flushed, status::EngineEvent};
 /// How long a removed member may hear of its removal before it is dropped.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+/// Time between looks for room after the disk was full.
+const FULL_PAUSE: Duration = Duration::from_secs(15);
+
 impl Folder {
     pub(super) fn peer_connected(&mut self, new: NewPeer) {
         let NewPeer {
@@ -187,9 +190,28 @@ impl Folder {
             return self.shared.fail(&error.to_string());
         }
         self.shared.fail(&format!(
-            "{error}; what is already stored is safe; free some space, then run 'ouisync resume'"
+            "{error}; what is already stored is safe; free some space: it goes on by itself, or at once with 'ouisync resume'"
         ));
         self.sync.pause();
+        self.full_since = Some(Instant::now());
+    }
+
+    /// After a full disk: goes on when there is room again.
+    pub(super) fn go_on_with_room(&mut self) {
+        let due = self
+            .full_since
+            .is_some_and(|since| since.elapsed() >= FULL_PAUSE);
+        if !due || self.paused {
+            return;
+        }
+        if self.store.has_room() {
+            info!(folder = %self.id, "the disk has room again");
+            self.full_since = None;
+            self.shared.set_trouble(None);
+            self.sync.resume();
+        } else {
+            self.full_since = Some(Instant::now());
+        }
     }
 
     pub(super) fn flushed(&mut self, flushed: Flushed) {
