@@ -212,7 +212,7 @@ impl Fake {
 
     #[track_caller]
     pub(crate) fn wait_until(&self, what: &str, done: impl Fn(&ViewStatus) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut state = self.state();
         while !done(&state.status) {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -294,7 +294,7 @@ fn watching_finds_changes_soon() {
         let start = Instant::now();
         while !done() {
             assert!(
-                start.elapsed() < Duration::from_secs(10),
+                start.elapsed() < Duration::from_secs(40),
                 "{what}: {:?}",
                 device.fake.tree()
             );
@@ -360,7 +360,7 @@ fn a_paused_folder_records_and_does_not_apply() {
     let start = Instant::now();
     other.worktree.as_ref().unwrap().rescan();
     while !other.fake.tree().contains_key("/b") {
-        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!(start.elapsed() < Duration::from_secs(40));
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(!other.exists("a"));
