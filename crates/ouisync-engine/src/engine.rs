@@ -1,5 +1,6 @@
 //! The running device: its key, its connections and its folders.
 
+mod bind;
 mod folders;
 mod report;
 
@@ -12,10 +13,7 @@ use std::{
 };
 
 use ouisync_model::id::{FolderId, InvitationId};
-use ouisync_net::{
-    address::DeviceAddress,
-    endpoint::{BindError, Endpoint, NetOptions},
-};
+use ouisync_net::address::DeviceAddress;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -114,7 +112,7 @@ impl Engine {
             Ok((home, keys))
         })
         .await?;
-        let endpoint = bind(&keys, listen, lan).await?;
+        let endpoint = bind::bind(&keys, listen, lan).await?;
         let book = keys
             .read_file(BOOK)
             .map(|bytes| Book::from_bytes(&bytes))
@@ -557,38 +555,6 @@ impl Engine {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Binds the network on the given address, or on the port chosen at the first start.
-async fn bind(keys: &Keys, listen: Option<SocketAddr>, lan: bool) -> Result<Endpoint, EngineError> {
-    let mut device = keys.device();
-    let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
-    let wanted = listen.unwrap_or_else(|| any(device.port));
-    let options = NetOptions {
-        key: device.key(),
-        listen: Some(wanted),
-        lan,
-    };
-    let bound = match Endpoint::bind(options.clone()).await {
-        // Somebody else has the port: members hear of the new one.
-        Err(BindError::PortTaken { .. }) if listen.is_none() => {
-            Endpoint::bind(NetOptions {
-                listen: Some(any(0)),
-                ..options
-            })
-            .await
-        }
-        result => result,
-    };
-    let endpoint = bound.map_err(|error| EngineError::Network(error.to_string()))?;
-    if listen.is_none()
-        && let Some(socket) = endpoint.addresses().first()
-        && socket.port() != device.port
-    {
-        device.port = socket.port();
-        keys.put_device(device)?;
-    }
-    Ok(endpoint)
 }
 
 /// Runs blocking work beside the async tasks.
