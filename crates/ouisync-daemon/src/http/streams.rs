@@ -116,6 +116,13 @@ pub(super) fn check(api: Api, folder: Option<String>) -> Response {
             }
         };
         // The reader may be gone; then nobody needs to know.
+        if *seen.borrow() != (0, 0) {
+            // The check may have ended before its last progress was passed on.
+            let (done, total) = *seen.borrow();
+            let _ = sender
+                .send(message(&CheckUpdate::Progress { done, total }))
+                .await;
+        }
         let _ = sender.send(message(&last)).await;
     });
     response
