@@ -29,6 +29,15 @@ struct Entry {
     folders: BTreeSet<FolderId>,
 }
 
+impl Entry {
+    /// Static sockets first, each once.
+    fn all_sockets(&self) -> Vec<SocketAddr> {
+        let told = self.sockets.iter();
+        let told = told.filter(|socket| !self.pinned.contains(socket));
+        self.pinned.iter().chain(told).copied().collect()
+    }
+}
+
 impl Book {
     /// The book that [`Self::take_changed`] gave; an unreadable one is an empty one, as it holds only hints.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
@@ -102,16 +111,7 @@ impl Book {
     pub(crate) fn addresses(&self) -> Vec<DeviceAddress> {
         self.devices
             .iter()
-            .map(|(device, entry)| {
-                let mut sockets = entry.pinned.clone();
-                sockets.extend(
-                    entry
-                        .sockets
-                        .iter()
-                        .filter(|socket| !entry.pinned.contains(socket)),
-                );
-                DeviceAddress::new(*device, sockets)
-            })
+            .map(|(device, entry)| DeviceAddress::new(*device, entry.all_sockets()))
             .collect()
     }
 
@@ -120,16 +120,7 @@ impl Book {
         self.devices
             .iter()
             .filter(|(_, entry)| entry.folders.contains(folder))
-            .map(|(device, entry)| {
-                let mut sockets = entry.pinned.clone();
-                sockets.extend(
-                    entry
-                        .sockets
-                        .iter()
-                        .filter(|socket| !entry.pinned.contains(socket)),
-                );
-                (*device, sockets)
-            })
+            .map(|(device, entry)| (*device, entry.all_sockets()))
             .collect()
     }
 }

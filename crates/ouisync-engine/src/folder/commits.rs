@@ -343,7 +343,7 @@ impl Folder {
             return Ok(());
         }
         let directory = self.shared.directory();
-        let readable = Readable::open(directory, self.store_handle(), &self.keys, self.names())?;
+        let readable = Readable::open(directory, self.store.clone(), &self.keys, self.names())?;
         let readable = Arc::new(readable);
         self.shared.set_readable(Some(readable.clone()));
         self.readable = Some(readable);

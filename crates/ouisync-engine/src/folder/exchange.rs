@@ -1,9 +1,6 @@
 //! Peers of a folder: what they send is checked here, and what the state machine wants done is done.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ouisync_crypto::{
@@ -370,9 +367,5 @@ impl Folder {
                 })
             });
         rows.collect()
-    }
-
-    pub(super) fn store_handle(&self) -> Arc<ouisync_store::store::Store> {
-        self.store.clone()
     }
 }
