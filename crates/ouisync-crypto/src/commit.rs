@@ -36,6 +36,8 @@ pub const MAX_ROSTER_HEADS: usize = 256;
 pub const MAX_ADDED: usize = 8192;
 /// Most packs released.
 pub const MAX_RELEASED: usize = 16384;
+/// Most packs that may be forgotten.
+pub const MAX_FORGOTTEN: usize = 8192;
 
 const DOMAIN: &[u8] = b"ouisync v1 commit\0";
 const COMPRESSION_LEVEL: i32 = 3;
@@ -118,6 +120,9 @@ pub struct CommitHeader {
     pub added: Vec<PackAdd>,
     /// Additions taken back; ascending.
     pub released: Vec<Dot>,
+    /// Packs whose retention the author waives, where they are not live: holders may drop them once their grace period and
+    /// floor have passed since they learned of it. Ascending.
+    pub forgotten: Vec<PackId>,
     /// The live set after this commit, over everything that the author had.
     pub live: LiveDigest,
     /// Makes the body's key its own.
@@ -148,6 +153,8 @@ pub struct CommitDraft {
     pub added: Vec<PackAdd>,
     /// Additions taken back.
     pub released: Vec<Dot>,
+    /// Released packs that need not be kept for history any more.
+    pub forgotten: Vec<PackId>,
     /// The live set after the commit.
     pub live: LiveDigest,
 }
@@ -239,6 +246,7 @@ impl Commit {
             time_hours,
             mut added,
             mut released,
+            mut forgotten,
             live,
         } = draft;
         parents.sort_unstable();
@@ -249,6 +257,8 @@ impl Commit {
         added.dedup();
         released.sort_unstable();
         released.dedup();
+        forgotten.sort_unstable();
+        forgotten.dedup();
         let author = identity.member();
         let salt = random(rng);
         let body = seal_body(body, secret, &salt, &body_aad(&folder, &author, sequence))?;
@@ -264,6 +274,7 @@ impl Commit {
             time_hours,
             added,
             released,
+            forgotten,
             live,
             salt,
             body,
@@ -416,6 +427,9 @@ fn check_header(header: &CommitHeader) -> Result<(), CommitError> {
     }
     if header.released.len() > MAX_RELEASED || !ascending(&header.released) {
         return Err(CommitError::List("released packs"));
+    }
+    if header.forgotten.len() > MAX_FORGOTTEN || !ascending(&header.forgotten) {
+        return Err(CommitError::List("forgotten packs"));
     }
     let length = header.body.len();
     if !length.is_power_of_two() || !(MIN_BODY..=MAX_BODY).contains(&length) {

@@ -5,6 +5,7 @@
 
 pub mod build;
 mod entry_set;
+pub mod policy;
 pub mod role;
 mod rotation;
 mod rules;

@@ -88,6 +88,8 @@ pub(crate) struct PackRecord {
     pub(crate) presence: Presence,
     /// Age of the store when the pack stopped being live or came without being so; `None` while it is live.
     pub(crate) since: Option<u64>,
+    /// Age of the store when an accepted commit said that the pack, which wasn't live, need not be kept for history.
+    pub(crate) forgotten: Option<u64>,
 }
 
 impl PackRecord {

@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use ouisync_crypto::commit::{Dot, LiveDigest, PackAdd};
+use ouisync_crypto::commit::{CommitHeader, Dot, LiveDigest, PackAdd};
 use ouisync_model::{
     id::{CommitId, PackId},
     operation::PackSize,
@@ -66,13 +66,37 @@ impl Store {
     }
 }
 
-/// Puts the adds and releases of an accepted commit into force.
+/// What a commit does to the live set and to what is no longer in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Effects<'a> {
+    pub(crate) added: &'a [PackAdd],
+    pub(crate) released: &'a [Dot],
+    pub(crate) forgotten: &'a [PackId],
+}
+
+impl<'a> From<&'a CommitHeader> for Effects<'a> {
+    fn from(header: &'a CommitHeader) -> Self {
+        Self {
+            added: &header.added,
+            released: &header.released,
+            forgotten: &header.forgotten,
+        }
+    }
+}
+
+/// Puts the adds and releases of an accepted commit into force, and notes when it waived the retention of packs. That note
+/// is the store's own observation: it counts only for packs that are here and not live at this moment, and ends when they
+/// become live again.
 pub(crate) fn accept(
     draft: &mut Draft<'_>,
     commit: CommitId,
-    added: &[PackAdd],
-    released: &[Dot],
+    effects: Effects<'_>,
 ) -> Result<(), StoreError> {
+    let Effects {
+        added,
+        released,
+        forgotten,
+    } = effects;
     for PackAdd { pack, size } in added {
         if !draft.any(&key::releases_of(commit, *pack))? {
             add_use(draft, commit, *pack, *size)?;
@@ -82,16 +106,52 @@ pub(crate) fn accept(
         draft.put(key::release(dot.commit, dot.pack, commit), Vec::new());
         remove_use(draft, dot.commit, dot.pack)?;
     }
+    for pack in forgotten {
+        draft.put(key::forgotten(*pack, commit), Vec::new());
+        if let Some(record) = draft.pack(*pack)?
+            && !record.is_live()
+            && record.forgotten.is_none()
+        {
+            let forgotten = Some(draft.summary.clock.age);
+            draft.set_pack(
+                *pack,
+                Some(PackRecord {
+                    forgotten,
+                    ..record
+                }),
+            )?;
+        }
+    }
     Ok(())
 }
 
-/// Takes the adds and releases of a commit that is no longer accepted out of force.
+/// Takes the adds and releases of a commit that is no longer accepted out of force, and what it forgot.
 pub(crate) fn withdraw(
     draft: &mut Draft<'_>,
     commit: CommitId,
-    added: &[PackAdd],
-    released: &[Dot],
+    effects: Effects<'_>,
 ) -> Result<(), StoreError> {
+    let Effects {
+        added,
+        released,
+        forgotten,
+    } = effects;
+    for pack in forgotten {
+        draft.remove(key::forgotten(*pack, commit));
+        if let Some(record) = draft.pack(*pack)?
+            && record.forgotten.is_some()
+            && !draft.any(&key::forgettings_of(*pack))?
+        {
+            let forgotten = None;
+            draft.set_pack(
+                *pack,
+                Some(PackRecord {
+                    forgotten,
+                    ..record
+                }),
+            )?;
+        }
+    }
     for dot in released {
         draft.remove(key::release(dot.commit, dot.pack, commit));
         if draft.any(&key::releases_of(dot.commit, dot.pack))? {
@@ -124,12 +184,14 @@ fn add_use(
         Some(record) if record.is_live() => return Ok(()),
         Some(record) => PackRecord {
             since: None,
+            forgotten: None,
             ..record
         },
         None => PackRecord {
             size,
             presence: Presence::Missing,
             since: None,
+            forgotten: None,
         },
     };
     draft.summary.live.add(&pack);

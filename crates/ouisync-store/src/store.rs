@@ -117,6 +117,8 @@ pub(crate) struct State {
     /// Bytes of whole packs and their number.
     stored_bytes: u64,
     stored_packs: u64,
+    /// Those of them that are live, in bytes.
+    live_bytes: u64,
     /// Bytes of all packs in `missing`, and what of them has come in.
     missing_bytes: u64,
     received_bytes: u64,
@@ -375,6 +377,9 @@ impl State {
         if record.presence.is_whole() {
             self.stored_bytes -= record.size.bytes();
             self.stored_packs -= 1;
+            if record.is_live() {
+                self.live_bytes -= record.size.bytes();
+            }
         }
         if self.missing.remove(&pack).is_some() {
             self.missing_bytes -= record.size.bytes();
@@ -394,6 +399,9 @@ impl State {
         if record.presence.is_whole() {
             self.stored_bytes += record.size.bytes();
             self.stored_packs += 1;
+            if record.is_live() {
+                self.live_bytes += record.size.bytes();
+            }
         }
         if record.is_live() && matches!(record.presence, Presence::Missing | Presence::Partial) {
             self.missing.insert(pack, record.size);

@@ -35,6 +35,10 @@ pub trait FolderFacts {
     fn pack(&self, pack: &PackId) -> Option<PackFacts>;
     /// Live packs that are not held and shall be fetched.
     fn missing_packs(&self) -> Vec<MissingPack>;
+    /// Bytes of whole packs that may still be stored; `None`: no limit but the disk. Packs that don't fit are not begun.
+    fn room(&self) -> Option<u64> {
+        None
+    }
     /// Live packs that are held and not yet durable.
     fn undurable_packs(&self) -> Vec<PackId>;
     /// Chaining values of all frames; known for held packs and for partial ones whose list was stored with its first frames.

@@ -6,7 +6,7 @@ use ouisync_model::id::{EpochId, InvitationId, MemberId, RosterEntryId};
 
 use crate::{
     envelope::EnvelopePublicKey,
-    roster::{role::Role, statement::LastCommit},
+    roster::{policy::PolicyInForce, role::Role, statement::LastCommit},
 };
 
 /// A current member.
@@ -113,9 +113,14 @@ impl RosterState {
         self.epochs.iter()
     }
 
-    /// The policy that holds.
+    /// The policy that holds, as the roster has it.
     pub fn policy(&self) -> Option<&[u8]> {
         self.policy.as_deref()
+    }
+
+    /// The policy that holds.
+    pub fn folder_policy(&self) -> PolicyInForce {
+        PolicyInForce::read(self.policy())
     }
 
     /// For a member that was removed, or may no longer write: what those who decided it had of its commits.

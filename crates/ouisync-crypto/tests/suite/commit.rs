@@ -3,7 +3,7 @@
 use ouisync_crypto::{
     commit::{
         BodyError, Commit, CommitDraft, CommitError, CreateCommitError, Dot, LiveDigest,
-        MAX_PARENTS, MIN_BODY, PackAdd,
+        MAX_FORGOTTEN, MAX_PARENTS, MIN_BODY, PackAdd,
     },
     identity::MemberIdentity,
     secret::ReadSecret,
@@ -37,6 +37,7 @@ fn draft() -> CommitDraft {
             commit: CommitId::from_bytes([9; 32]),
             pack: PackId::from_bytes([7; 32]),
         }],
+        forgotten: vec![PackId::from_bytes([8; 32]), PackId::from_bytes([3; 32])],
         live: LiveDigest {
             count: 1,
             digest: [2; 32],
@@ -188,6 +189,13 @@ fn lists_have_limits() {
         ..draft()
     };
     assert!(Commit::create(without_roster, &body, &secret, &identity, &mut rng).is_err());
+    let forgets_too_much = CommitDraft {
+        forgotten: (0..=MAX_FORGOTTEN)
+            .map(|number| PackId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes()))
+            .collect(),
+        ..draft()
+    };
+    assert!(Commit::create(forgets_too_much, &body, &secret, &identity, &mut rng).is_err());
     let number_zero = CommitDraft {
         sequence: Sequence(0),
         ..draft()

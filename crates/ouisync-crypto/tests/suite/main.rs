@@ -4,6 +4,7 @@
 mod commit;
 mod keystore;
 mod pack;
+mod policy;
 mod roster;
 mod roster_convergence;
 mod seeded;

@@ -148,6 +148,7 @@ impl Device {
             time_hours: 0,
             added: Vec::new(),
             released: Vec::new(),
+            forgotten: Vec::new(),
             live: LiveDigest::default(),
         };
         Commit::create(draft, &CommitBody::default(), secret, &self.identity, rng).unwrap()

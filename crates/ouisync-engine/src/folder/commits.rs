@@ -373,6 +373,21 @@ impl Folder {
         released: Vec<Dot>,
         records: impl FnOnce(&mut IndexBatch) -> Result<(), EngineError>,
     ) -> Result<Option<CommitId>, EngineError> {
+        let all = Part {
+            operations,
+            packs,
+            released,
+            forgotten: Vec::new(),
+        };
+        self.commit_all(all, records)
+    }
+
+    /// [`Self::commit`] of everything that a commit can hold.
+    pub(crate) fn commit_all(
+        &mut self,
+        all: Part,
+        records: impl FnOnce(&mut IndexBatch) -> Result<(), EngineError>,
+    ) -> Result<Option<CommitId>, EngineError> {
         if self.is_removed() {
             return Err(EngineError::Removed);
         }
@@ -394,7 +409,7 @@ impl Folder {
         let readable = self.readable.clone().ok_or(EngineError::Locked)?;
         let mut made = Vec::new();
         let mut failure = None;
-        for part in parts(operations, packs, released) {
+        for part in parts(all) {
             match self.make_commit(&identity, part) {
                 Ok(commit) => made.push(commit),
                 Err(error) => {
@@ -437,6 +452,7 @@ impl Folder {
             operations,
             packs,
             released,
+            forgotten,
         } = part;
         let now = now();
         let parents = self.store.heads();
@@ -479,6 +495,7 @@ impl Folder {
             live: self.store.live_after(&added, &released)?,
             added,
             released,
+            forgotten,
         };
         let commit = Commit::create(draft, &body, secret, identity, &mut rand::rng())
             .map_err(|error| EngineError::internal(error.to_string()))?;

@@ -1,7 +1,10 @@
 //! Cutting what is to be committed into parts that each fit one commit.
 
 use ouisync_crypto::commit::Dot;
-use ouisync_model::operation::{FileData, Operation, PackSize, PackTable, Value};
+use ouisync_model::{
+    id::PackId,
+    operation::{FileData, Operation, PackSize, PackTable, Value},
+};
 
 /// Most operations of one commit.
 const MAX_OPERATIONS: usize = 8192;
@@ -10,35 +13,32 @@ const MAX_PACKS: usize = 1024;
 /// Rough limit of the encoded body of one commit before compression, in bytes.
 const MAX_BODY: usize = 2 << 20;
 
-/// What goes into one commit.
-pub(super) struct Part {
-    pub(super) operations: Vec<Operation>,
-    pub(super) packs: Vec<(PackTable, PackSize)>,
-    pub(super) released: Vec<Dot>,
+/// What goes into one commit, or into several when it is too much for one.
+#[derive(Default)]
+pub(crate) struct Part {
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) packs: Vec<(PackTable, PackSize)>,
+    pub(crate) released: Vec<Dot>,
+    pub(crate) forgotten: Vec<PackId>,
 }
 
-/// Cuts what is to be committed so that every part fits one commit; packs come before the operations that need them.
-pub(super) fn parts(
-    operations: Vec<Operation>,
-    packs: Vec<(PackTable, PackSize)>,
-    released: Vec<Dot>,
-) -> Vec<Part> {
-    let mut parts = vec![Part {
-        operations: Vec::new(),
-        packs: Vec::new(),
-        released: Vec::new(),
-    }];
+/// Cuts what is to be committed so that every part fits one commit; packs come before the operations that need them, releases
+/// before what is forgotten.
+pub(super) fn parts(all: Part) -> Vec<Part> {
+    let Part {
+        operations,
+        packs,
+        released,
+        forgotten,
+    } = all;
+    let mut parts = vec![Part::default()];
     let mut size = 0;
     let mut room = |parts: &mut Vec<Part>, cost: usize, count: fn(&Part) -> usize, most: usize| {
         let full = parts
             .last()
             .is_none_or(|part| count(part) >= most || size + cost > MAX_BODY);
         if full {
-            parts.push(Part {
-                operations: Vec::new(),
-                packs: Vec::new(),
-                released: Vec::new(),
-            });
+            parts.push(Part::default());
             size = 0;
         }
         size += cost;
@@ -76,8 +76,22 @@ pub(super) fn parts(
             part.released.push(dot);
         }
     }
+    for pack in forgotten {
+        room(
+            &mut parts,
+            0,
+            |part| part.forgotten.len(),
+            ouisync_crypto::commit::MAX_FORGOTTEN,
+        );
+        if let Some(part) = parts.last_mut() {
+            part.forgotten.push(pack);
+        }
+    }
     parts.retain(|part| {
-        !(part.operations.is_empty() && part.packs.is_empty() && part.released.is_empty())
+        !(part.operations.is_empty()
+            && part.packs.is_empty()
+            && part.released.is_empty()
+            && part.forgotten.is_empty())
     });
     parts
 }

@@ -121,7 +121,7 @@ impl Folder {
         };
         let policy = CollectPolicy {
             grace: self.housekeeping.grace,
-            retention,
+            retention: Some(retention),
             ..CollectPolicy::default()
         };
         let collected = self.store.collect(self.seconds(), &policy)?;

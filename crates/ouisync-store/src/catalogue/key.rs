@@ -22,6 +22,8 @@ pub const QUARANTINE: u8 = b'Q';
 pub const USE: u8 = b'U';
 /// `V ‖ dot's commit ‖ pack ‖ releasing commit` → nothing: releases by accepted commits.
 pub const RELEASE: u8 = b'V';
+/// `W ‖ pack ‖ forgetting commit` → nothing: packs that accepted commits said need not be kept for history.
+pub const FORGOTTEN: u8 = b'W';
 /// `P ‖ pack` → [`PackRecord`](super::PackRecord).
 pub const PACK: u8 = b'P';
 /// `F ‖ pack` → frame hashes, one after the other; absent for packs of one frame.
@@ -101,6 +103,14 @@ pub(crate) fn release(added_by: CommitId, pack: PackId, released_by: CommitId) -
 
 pub(crate) fn releases_of(added_by: CommitId, pack: PackId) -> Vec<u8> {
     join(RELEASE, &[added_by.as_bytes(), pack.as_bytes()])
+}
+
+pub(crate) fn forgotten(pack: PackId, commit: CommitId) -> Vec<u8> {
+    join(FORGOTTEN, &[pack.as_bytes(), commit.as_bytes()])
+}
+
+pub(crate) fn forgettings_of(pack: PackId) -> Vec<u8> {
+    join(FORGOTTEN, &[pack.as_bytes()])
 }
 
 pub(crate) fn pack(id: PackId) -> Vec<u8> {

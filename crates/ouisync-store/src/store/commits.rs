@@ -262,7 +262,12 @@ impl Store {
         let mut draft = self.draft(&state)?;
         // No commit has this id: the new one's isn't known yet.
         let unborn = CommitId::from_bytes([0; 32]);
-        live::accept(&mut draft, unborn, added, released)?;
+        let effects = live::Effects {
+            added,
+            released,
+            forgotten: &[],
+        };
+        live::accept(&mut draft, unborn, effects)?;
         Ok(draft.summary.live)
     }
 }
@@ -330,7 +335,7 @@ fn put_commit(
                 draft.remove_head(*parent);
             }
             draft.add_head(id);
-            live::accept(draft, id, &header.added, &header.released)?;
+            live::accept(draft, id, header.into())?;
         }
         Disposition::Quarantined => draft.put(key::quarantine(id), Vec::new()),
     }
@@ -403,7 +408,7 @@ fn change_disposition(
             draft.remove(key::quarantine(id));
             accept(draft, id, &mut meta);
             draft.set_meta(id, &meta);
-            live::accept(draft, id, &header.added, &header.released)
+            live::accept(draft, id, header.into())
         }
         Disposition::Quarantined => {
             draft.put(key::quarantine(id), Vec::new());
@@ -411,7 +416,7 @@ fn change_disposition(
             (meta.disposition, meta.arrival) = (Disposition::Quarantined, 0);
             draft.summary.withdrawals += 1;
             draft.set_meta(id, &meta);
-            live::withdraw(draft, id, &header.added, &header.released)
+            live::withdraw(draft, id, header.into())
         }
     }
 }

@@ -49,6 +49,7 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
         damaged: BTreeSet::new(),
         stored_bytes: 0,
         stored_packs: 0,
+        live_bytes: 0,
         missing_bytes: 0,
         received_bytes: 0,
         // So may it have left catalogue batches that are not durable.
@@ -181,10 +182,10 @@ impl Store {
         self.change(was_stored, |draft, _| match (hashes, size, record) {
             (Some(hashes), Some(size), record) => {
                 draft.summary.clock.observe(now);
-                let since = match record {
-                    Some(record) => record.since,
+                let (since, forgotten) = match record {
+                    Some(record) => (record.since, record.forgotten),
                     // Perhaps the commit that adds it comes again; otherwise it is collected in time.
-                    None => Some(draft.summary.clock.age),
+                    None => (Some(draft.summary.clock.age), None),
                 };
                 draft.set_pack(
                     pack,
@@ -192,6 +193,7 @@ impl Store {
                         size,
                         presence: Presence::Pending,
                         since,
+                        forgotten,
                     }),
                 )?;
                 if size.frames() > 1 {

@@ -40,6 +40,8 @@ pub enum PackState {
         since: u64,
         /// Whether it is durable.
         durable: bool,
+        /// A member said that it need not be kept for history.
+        forgotten: bool,
     },
     /// Its file is damaged or gone; [`Store::repair`] makes it missing.
     Damaged,
@@ -70,6 +72,8 @@ pub struct Totals {
     pub stored_packs: u64,
     /// Their bytes.
     pub stored_bytes: u64,
+    /// Bytes of those of them that are live; the others are history.
+    pub live_bytes: u64,
     /// Number of live packs that are not whole here.
     pub missing_packs: u64,
     /// Bytes that are still to come.
@@ -85,13 +89,16 @@ impl Store {
     pub fn pack(&self, pack: PackId) -> Result<Option<PackInfo>, StoreError> {
         Ok(pack_of(self.records(), pack)?.map(|record| {
             let durable = record.presence == Presence::Stored;
+            let forgotten = record.forgotten.is_some();
             let state = match (record.presence, record.since) {
                 (Presence::Missing, _) => PackState::Missing,
                 (Presence::Partial, _) => PackState::Partial,
                 (Presence::Damaged, _) => PackState::Damaged,
-                (Presence::Pending | Presence::Stored, Some(since)) => {
-                    PackState::Released { since, durable }
-                }
+                (Presence::Pending | Presence::Stored, Some(since)) => PackState::Released {
+                    since,
+                    durable,
+                    forgotten,
+                },
                 (Presence::Pending, None) => PackState::Pending,
                 (Presence::Stored, None) => PackState::Stored,
             };
@@ -113,6 +120,7 @@ impl Store {
         Totals {
             stored_packs: state.stored_packs,
             stored_bytes: state.stored_bytes,
+            live_bytes: state.live_bytes,
             missing_packs: state.missing.len() as u64,
             missing_bytes: state.missing_bytes.saturating_sub(state.received_bytes),
             pending_packs: state.pending.len() as u64,
@@ -123,6 +131,11 @@ impl Store {
     /// Bytes of live packs that are still to come.
     pub fn missing_bytes(&self) -> u64 {
         self.totals().missing_bytes
+    }
+
+    /// Bytes of all live packs that are not whole here, whatever of them has come in.
+    pub(crate) fn missing_live_bytes(&self) -> u64 {
+        self.state().missing_bytes
     }
 
     /// Bytes of whole packs, live or not.
@@ -241,6 +254,7 @@ impl Store {
                     size,
                     presence: Presence::Pending,
                     since: Some(draft.summary.clock.age),
+                    forgotten: None,
                 }
             }
             _ => return Err(StoreError::UnknownPack(pack)),

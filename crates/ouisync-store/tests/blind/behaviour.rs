@@ -137,6 +137,7 @@ fn a_pack_comes_in_by_ranges_and_goes_on_after_reopening() {
     let expected = Totals {
         stored_packs: 1,
         stored_bytes: 8 * 65536,
+        live_bytes: 8 * 65536,
         ..Totals::default()
     };
     assert_eq!(store.totals(), expected);
@@ -262,7 +263,8 @@ fn released_packs_go_when_their_time_has_passed_and_no_sooner() {
         collected,
         Collected {
             packs: 2,
-            bytes: gone.size.bytes() + orphan.size.bytes()
+            bytes: gone.size.bytes() + orphan.size.bytes(),
+            for_quota: 0,
         }
     );
     assert!(!home.file(&gone).exists() && home.file(&kept).exists());

@@ -24,8 +24,9 @@ use crate::making::{Clock, Pack, commit, dot};
 
 const AT_ONCE: CollectPolicy = CollectPolicy {
     grace: Duration::ZERO,
-    retention: Duration::ZERO,
+    retention: Some(Duration::ZERO),
     floor: Duration::ZERO,
+    quota: None,
 };
 
 /// The things that the workload stores.

@@ -7,3 +7,4 @@ mod crash;
 mod kill;
 mod live_set;
 mod making;
+mod retention;

@@ -72,6 +72,20 @@ pub(crate) fn commit(
     added: &[&Pack],
     released: &[Dot],
 ) -> Commit {
+    forgetting(author, sequence, parents, added, released, &[])
+}
+
+/// [`commit`] of an author who waives the retention of some packs.
+pub(crate) fn forgetting(
+    author: u8,
+    sequence: u64,
+    parents: &[&Commit],
+    added: &[&Pack],
+    released: &[Dot],
+    forgotten: &[&Pack],
+) -> Commit {
+    let mut forgotten: Vec<PackId> = forgotten.iter().map(|pack| pack.id).collect();
+    forgotten.sort();
     let lamport = 1 + parents
         .iter()
         .map(|parent| parent.header().lamport.0)
@@ -98,6 +112,7 @@ pub(crate) fn commit(
         time_hours: 1,
         added,
         released,
+        forgotten,
         live: LiveDigest::default(),
         salt: [0; 32],
         body: vec![0; 1024],

@@ -109,6 +109,12 @@ impl Fetches {
         true
     }
 
+    /// Bytes of the packs of which frames are here or on their way.
+    pub(super) fn begun_bytes(&self) -> u64 {
+        let begun = self.active.iter().filter_map(|pack| self.missing.get(pack));
+        begun.map(|missing| missing.size.bytes()).sum()
+    }
+
     /// The frames must be asked for again unless they have come.
     pub(super) fn unassign(&mut self, pack: &PackId, frames: impl Iterator<Item = u32>) {
         if let Some(fetch) = self

@@ -71,6 +71,11 @@ impl<F: FolderFacts> FolderSync<F> {
     }
 
     fn next_range(&mut self, peer: PeerKey) -> Option<(PackId, u32, u32)> {
+        // What was begun has its room already.
+        let room = self
+            .facts
+            .room()
+            .map(|room| room.saturating_sub(self.fetches.begun_bytes()));
         let state = self.peers.get_mut(&peer)?;
         let cursor = state.requests.cursor.take();
         let candidates: Box<dyn Iterator<Item = &Key>> = match &cursor {
@@ -88,6 +93,9 @@ impl<F: FolderFacts> FolderSync<F> {
             let Some(missing) = self.fetches.missing.get(&key.2) else {
                 continue;
             };
+            if missing.fetch.is_none() && room.is_some_and(|room| missing.size.bytes() > room) {
+                continue;
+            }
             if let Some((first, count)) = missing.next_range(self.limits.range) {
                 state.requests.cursor = cursor.map(|_| *key);
                 return Some((key.2, first, count));
