@@ -3,6 +3,7 @@
 //! Pure data: no I/O, clocks or cryptography.
 
 pub mod id;
+pub mod merge;
 pub mod name;
 pub mod operation;
 pub mod tree;

@@ -28,13 +28,22 @@ pub enum Operation {
         /// The values that the author saw and means to replace. What is not named here stays beside `value`.
         replaces: Vec<OpId>,
     },
-    /// Sets the metadata of `node`. The last by stamp holds.
+    /// Sets metadata of `node`. Of each part the last by stamp holds.
     SetMetadata {
         /// The node to describe.
         node: NodeId,
-        /// Its metadata.
-        metadata: Metadata,
+        /// What changes.
+        change: MetadataChange,
     },
+}
+
+impl Operation {
+    /// Whose register it changes.
+    pub const fn node(&self) -> NodeId {
+        let (Self::Place { node, .. } | Self::Write { node, .. } | Self::SetMetadata { node, .. }) =
+            self;
+        *node
+    }
 }
 
 /// A value of a content register.
@@ -95,6 +104,35 @@ pub struct Metadata {
     pub executable: bool,
     /// Modification time.
     pub modified: Timestamp,
+}
+
+/// New metadata; what is `None` stays as it is, so that changes of different parts made apart all hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MetadataChange {
+    /// As in [`Metadata`].
+    pub executable: Option<bool>,
+    /// As in [`Metadata`].
+    pub modified: Option<Timestamp>,
+}
+
+impl MetadataChange {
+    /// What leads from `before` to `after`; `None` when they are equal.
+    pub fn between(before: &Metadata, after: &Metadata) -> Option<Self> {
+        let change = Self {
+            executable: (before.executable != after.executable).then_some(after.executable),
+            modified: (before.modified != after.modified).then_some(after.modified),
+        };
+        (change != Self::default()).then_some(change)
+    }
+}
+
+impl From<Metadata> for MetadataChange {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            executable: Some(metadata.executable),
+            modified: Some(metadata.modified),
+        }
+    }
 }
 
 /// The encrypted part of a commit.

@@ -5,6 +5,7 @@
 //! clocks, do I/O of its own or know how commits travel.
 
 mod apply;
+pub mod conflict;
 mod directories;
 pub mod edit;
 pub mod entry;

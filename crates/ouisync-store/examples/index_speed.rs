@@ -167,7 +167,7 @@ fn main() {
             });
             operations.push(Operation::SetMetadata {
                 node,
-                metadata: Metadata::default(),
+                change: Metadata::default().into(),
             });
         }
         made += batch;

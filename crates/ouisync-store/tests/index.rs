@@ -127,10 +127,11 @@ fn operation() -> impl Strategy<Value = Operation> {
             }),
         (node, any::<bool>()).prop_map(|(node, executable)| Operation::SetMetadata {
             node: node_id(node),
-            metadata: Metadata {
+            change: Metadata {
                 executable,
                 modified: Timestamp::default()
-            },
+            }
+            .into(),
         }),
     ]
 }

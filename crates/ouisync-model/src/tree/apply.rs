@@ -7,12 +7,12 @@ use std::collections::{BTreeSet, HashMap, HashSet, hash_map};
 use crate::{
     id::{CommitId, NodeId, NodeKind, OpId, Stamp},
     name::Name,
-    operation::{Metadata, Operation, Value},
+    operation::{Operation, Value},
 };
 
 use super::{
     Changes, CommitContext, ContentChange, Ignored, IgnoredReason, directories,
-    state::{ContentValue, NodeState, Placement},
+    state::{ContentValue, MetadataState, NodeState, Placement},
     store::TreeStore,
     united::{United, existing_directories},
 };
@@ -64,8 +64,8 @@ pub(super) fn apply<S: TreeStore>(
                     .is_some_and(|nodes| nodes.contains(node));
                 working.write(stamp, *node, (!early).then_some(value), replaces)?;
             }
-            Operation::SetMetadata { node, metadata } => {
-                working.set_metadata(stamp, *node, *metadata)?;
+            Operation::SetMetadata { node, change } => {
+                working.set_metadata(*node, MetadataState::set_by(stamp, change))?;
             }
         }
     }
@@ -74,10 +74,7 @@ pub(super) fn apply<S: TreeStore>(
 }
 
 fn check(operation: &Operation) -> Result<(), IgnoredReason> {
-    let (Operation::Place { node, .. }
-    | Operation::Write { node, .. }
-    | Operation::SetMetadata { node, .. }) = operation;
-    if *node == NodeId::ROOT {
+    if operation.node() == NodeId::ROOT {
         return Err(IgnoredReason::Root);
     }
     match operation {
@@ -206,18 +203,14 @@ impl<'a, S: TreeStore> Working<'a, S> {
         Ok(())
     }
 
-    fn set_metadata(
-        &mut self,
-        stamp: Stamp,
-        node: NodeId,
-        metadata: Metadata,
-    ) -> Result<(), S::Error> {
-        let state = self.state(node)?;
-        if state.metadata.is_some_and(|(held, _)| held > stamp) {
+    fn set_metadata(&mut self, node: NodeId, change: MetadataState) -> Result<(), S::Error> {
+        let held = self.state(node)?.metadata;
+        let metadata = held.later(change);
+        if metadata == held {
             return Ok(());
         }
         let state = self.state_mut(node)?;
-        state.metadata = Some((stamp, metadata));
+        state.metadata = metadata;
         if state.exists() {
             let parent = state.placement.as_ref().map(|placement| placement.parent);
             self.changes.directories.extend(parent);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     id::{NodeId, NodeKind, OpId},
     name::Name,
-    operation::{Metadata, Operation, Value},
+    operation::{Metadata, MetadataChange, Operation, Value},
 };
 
 use super::entry::Entry;
@@ -31,7 +31,7 @@ pub fn create(
 ) -> Vec<Operation> {
     let mut operations = Vec::with_capacity(3);
     operations.push(Operation::Place { node, parent, name });
-    operations.extend(metadata.map(|metadata| Operation::SetMetadata { node, metadata }));
+    operations.extend(metadata.map(|metadata| describe(node, metadata.into())));
     operations.push(Operation::Write {
         node,
         value,
@@ -45,12 +45,17 @@ pub fn write(entry: &Entry, value: Value) -> Vec<Operation> {
     settle(entry.node, value, [entry])
 }
 
-/// Gives the entry new metadata.
+/// Gives the entry new metadata: only what differs from what it shows is set, so that other parts may change elsewhere.
 pub fn set_metadata(entry: &Entry, metadata: Metadata) -> Vec<Operation> {
-    entry
-        .nodes()
-        .map(|node| Operation::SetMetadata { node, metadata })
-        .collect()
+    let change = MetadataChange::between(&entry.metadata, &metadata);
+    let nodes = change
+        .into_iter()
+        .flat_map(|change| entry.nodes().map(move |node| describe(node, change)));
+    nodes.collect()
+}
+
+const fn describe(node: NodeId, change: MetadataChange) -> Operation {
+    Operation::SetMetadata { node, change }
 }
 
 /// Takes what the entry shows away: of a register with several values only this one. A directory stays visible while something

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     id::{ChunkId, NodeId, NodeKind, OpId, Stamp, Timestamp},
     name::Name,
-    operation::{ChunkRef, FileContent, FileData, Metadata, Value},
+    operation::{ChunkRef, FileContent, FileData, Value},
 };
 
 use super::{
     entry::{Entry, RegisterOps},
-    state::{ContentValue, NodeState},
+    state::{ContentValue, MetadataState, NodeState},
 };
 
 /// Two values show the same if their keys are equal.
@@ -101,7 +101,7 @@ fn entry(
     shows: impl Fn(&Value) -> bool,
 ) -> (Stamp, Entry) {
     let mut newest: Option<&ContentValue> = None;
-    let mut metadata: Option<(Stamp, Metadata)> = None;
+    let mut metadata = MetadataState::default();
     let mut register_ops = Vec::with_capacity(nodes.len());
     for (node, state) in nodes {
         let mut part = RegisterOps {
@@ -123,10 +123,7 @@ fn entry(
             }
         }
         register_ops.push(part);
-        metadata = match (metadata, state.metadata) {
-            (Some(one), Some(other)) => Some(if one.0 < other.0 { other } else { one }),
-            (one, other) => one.or(other),
-        };
+        metadata = metadata.later(state.metadata);
     }
     let stamp = newest.map_or_else(least_stamp, |newest| newest.stamp);
     let mut nodes = register_ops.iter().map(|part| part.node);
@@ -137,7 +134,7 @@ fn entry(
         aliases: nodes.collect(),
         op: newest.map(|newest| newest.stamp.op),
         value: newest.map_or(Value::Directory, |newest| newest.value.clone()),
-        metadata: metadata.map(|(_, metadata)| metadata).unwrap_or_default(),
+        metadata: metadata.shown(),
         author: newest.map(|newest| newest.author),
         time: newest.map_or_else(Timestamp::default, |newest| newest.time),
         conflict: false,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{MemberId, NodeId, OpId, Stamp, Timestamp},
     name::Name,
-    operation::{Metadata, Value},
+    operation::{Metadata, MetadataChange, Value},
 };
 
 /// Where a node is.
@@ -34,6 +34,48 @@ pub struct ContentValue {
     pub value: Value,
 }
 
+/// The metadata of a node: each part is a register of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataState {
+    /// The last right to execute.
+    pub executable: Option<(Stamp, bool)>,
+    /// The last modification time.
+    pub modified: Option<(Stamp, Timestamp)>,
+}
+
+impl MetadataState {
+    /// Of each part the greater by stamp.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        fn later<T>(one: Option<(Stamp, T)>, other: Option<(Stamp, T)>) -> Option<(Stamp, T)> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(if one.0 < other.0 { other } else { one }),
+                (one, other) => one.or(other),
+            }
+        }
+        Self {
+            executable: later(self.executable, other.executable),
+            modified: later(self.modified, other.modified),
+        }
+    }
+
+    /// The metadata to show; the default of what was never set.
+    pub fn shown(&self) -> Metadata {
+        let default = Metadata::default();
+        Metadata {
+            executable: self.executable.map_or(default.executable, |(_, held)| held),
+            modified: self.modified.map_or(default.modified, |(_, held)| held),
+        }
+    }
+
+    pub(super) fn set_by(stamp: Stamp, change: &MetadataChange) -> Self {
+        Self {
+            executable: change.executable.map(|executable| (stamp, executable)),
+            modified: change.modified.map(|modified| (stamp, modified)),
+        }
+    }
+}
+
 /// Everything known of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
@@ -42,7 +84,7 @@ pub struct NodeState {
     /// The values of its content register.
     pub content: BTreeMap<OpId, ContentValue>,
     /// The last metadata.
-    pub metadata: Option<(Stamp, Metadata)>,
+    pub metadata: MetadataState,
     /// Number of the values in `content` that are not [`Value::Deleted`].
     pub live_values: u64,
     /// Number of nodes placed directly in it that exist.

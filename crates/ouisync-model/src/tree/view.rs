@@ -266,7 +266,7 @@ impl<'a, R: TreeReader> View<'a, R> {
         Ok(self.reader.node(node)?.filter(NodeState::exists))
     }
 
-    fn existing_named(
+    pub(super) fn existing_named(
         &self,
         parents: &[NodeId],
         name: &Name,
@@ -283,7 +283,7 @@ impl<'a, R: TreeReader> View<'a, R> {
     }
 
     /// The nodes of the visible directory that holds an existing node, and its name there.
-    fn place_of(&self, node: NodeId) -> Result<Option<(Vec<NodeId>, Name)>, R::Error> {
+    pub(super) fn place_of(&self, node: NodeId) -> Result<Option<(Vec<NodeId>, Name)>, R::Error> {
         let Some(placement) = self.existing(node)?.and_then(|state| state.placement) else {
             return Ok(None);
         };

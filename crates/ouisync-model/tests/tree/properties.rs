@@ -8,7 +8,7 @@ use std::{
 use ouisync_model::{
     id::{NodeId, NodeKind, OpId},
     name::Name,
-    operation::{Metadata, Operation, Value},
+    operation::{Metadata, MetadataChange, Operation, Value},
     tree::{
         Tree, edit,
         entry::Entry,
@@ -357,7 +357,7 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(node, value, replaces)| Operation::Write { node, value, replaces }),
         1 => (node, any::<bool>()).prop_map(|(node, executable)| Operation::SetMetadata {
             node,
-            metadata: Metadata { executable, ..Metadata::default() },
+            change: MetadataChange { executable: Some(executable), modified: None },
         }),
     ]
 }

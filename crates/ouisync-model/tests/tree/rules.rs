@@ -517,7 +517,7 @@ fn senseless_operations_are_ignored_and_reported() {
         },
         Operation::SetMetadata {
             node: NodeId::ROOT,
-            metadata: Metadata::default(),
+            change: Metadata::default().into(),
         },
         Operation::Write {
             node: leaf,

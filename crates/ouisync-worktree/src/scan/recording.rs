@@ -9,7 +9,7 @@ use std::{
 use ouisync_model::{
     id::{NodeId, NodeKind},
     name::Name,
-    operation::{FileContent, Operation, Value},
+    operation::{FileContent, MetadataChange, Operation, Value},
     tree::edit,
 };
 
@@ -284,10 +284,12 @@ impl Runner {
                     }
                 } else {
                     self.operations.extend(edit::write(&seen, value));
-                    if file && metadata != record.metadata {
+                    if file
+                        && let Some(change) = MetadataChange::between(&record.metadata, &metadata)
+                    {
                         self.operations.push(Operation::SetMetadata {
                             node: seen.node,
-                            metadata,
+                            change,
                         });
                         record.metadata = metadata;
                     }
