@@ -95,6 +95,15 @@ impl LiveDigest {
     }
 }
 
+/// What a checkpoint says of the commits that it covers: its ancestors, not itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CheckpointDigest {
+    /// Number of commits covered.
+    pub commits: u64,
+    /// BLAKE3 of their skeleton; its encoding is in `docs/format/checkpoints.md`.
+    pub skeleton: [u8; 32],
+}
+
 /// What everybody sees of a commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitHeader {
@@ -125,6 +134,8 @@ pub struct CommitHeader {
     pub forgotten: Vec<PackId>,
     /// The live set after this commit, over everything that the author had.
     pub live: LiveDigest,
+    /// The commit is a checkpoint, which only an owner makes.
+    pub checkpoint: Option<CheckpointDigest>,
     /// Makes the body's key its own.
     pub salt: [u8; 32],
     /// The sealed body.
@@ -157,6 +168,8 @@ pub struct CommitDraft {
     pub forgotten: Vec<PackId>,
     /// The live set after the commit.
     pub live: LiveDigest,
+    /// What a checkpoint says of the commits that it covers.
+    pub checkpoint: Option<CheckpointDigest>,
 }
 
 /// Why a commit is refused for what it says itself. None of these is transient.
@@ -177,6 +190,9 @@ pub enum CommitError {
     /// Sequence numbers and Lamport times begin with 1.
     #[error("commit has number zero")]
     Zero,
+    /// A checkpoint covers at least one commit.
+    #[error("checkpoint covers nothing")]
+    EmptyCheckpoint,
     /// The body's length is no padding class.
     #[error("commit body has {0} bytes, which is no padding class")]
     BodyLength(usize),
@@ -248,6 +264,7 @@ impl Commit {
             mut released,
             mut forgotten,
             live,
+            checkpoint,
         } = draft;
         parents.sort_unstable();
         parents.dedup();
@@ -276,6 +293,7 @@ impl Commit {
             released,
             forgotten,
             live,
+            checkpoint,
             salt,
             body,
         };
@@ -430,6 +448,11 @@ fn check_header(header: &CommitHeader) -> Result<(), CommitError> {
     }
     if header.forgotten.len() > MAX_FORGOTTEN || !ascending(&header.forgotten) {
         return Err(CommitError::List("forgotten packs"));
+    }
+    if let Some(checkpoint) = &header.checkpoint
+        && (checkpoint.commits == 0 || header.parents.is_empty())
+    {
+        return Err(CommitError::EmptyCheckpoint);
     }
     let length = header.body.len();
     if !length.is_power_of_two() || !(MIN_BODY..=MAX_BODY).contains(&length) {

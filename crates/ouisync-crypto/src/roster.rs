@@ -102,6 +102,9 @@ pub enum RefusedReason {
     /// A reader or safe there.
     #[error("the author may not write")]
     MayNotWrite,
+    /// A checkpoint by somebody who isn't an owner there.
+    #[error("only an owner makes checkpoints")]
+    MayNotCheckpoint,
     /// The epoch doesn't exist there.
     #[error("the epoch is unknown to the roster that the commit names")]
     UnknownEpoch,
@@ -253,7 +256,7 @@ impl Roster {
     }
 
     /// Whether a commit counts. `is_covered` is asked only when its author has lost the right to write: whether the
-    /// commit is one of the given ones or an ancestor of one.
+    /// commit is one of the given ones or an ancestor of one, or an accepted checkpoint covers it as accepted.
     pub fn standing(
         &self,
         header: &CommitHeader,
@@ -269,6 +272,9 @@ impl Roster {
         match then.role(&header.author) {
             None => return Standing::Refused(RefusedReason::NotAMember),
             Some(role) if !role.writes() => return Standing::Refused(RefusedReason::MayNotWrite),
+            Some(role) if header.checkpoint.is_some() && !role.manages() => {
+                return Standing::Refused(RefusedReason::MayNotCheckpoint);
+            }
             Some(_) => {}
         }
         if !then.epochs().any(|epoch| epoch.epoch == header.epoch) {

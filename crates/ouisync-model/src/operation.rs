@@ -144,6 +144,17 @@ pub struct CommitBody {
     pub operations: Vec<Operation>,
     /// Where the chunks of the added packs lie.
     pub tables: Vec<PackTable>,
+    /// The state that a checkpoint carries; such a commit has no operations.
+    pub checkpoint: Option<CheckpointState>,
+}
+
+/// The tree as of all commits that a checkpoint covers and that count: what a newcomer starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointState {
+    /// BLAKE3 of the canonical stream; whoever has the commits can compute it.
+    pub digest: [u8; 32],
+    /// The stream, stored as a file's content is.
+    pub content: FileContent,
 }
 
 /// The chunks of a pack.

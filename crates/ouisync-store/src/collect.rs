@@ -6,6 +6,7 @@ use ouisync_model::id::PackId;
 
 use crate::{
     catalogue::{PackRecord, decode, key, scan_prefix, unreadable},
+    checkpoint::CheckpointCheck,
     error::StoreError,
     pack_file,
     store::Store,
@@ -23,6 +24,9 @@ pub struct CollectPolicy {
     /// Most bytes that packs may take. Above it the packs that are not live go, those that stopped being live first before the
     /// others, but none before the floor.
     pub quota: Option<u64>,
+    /// How far a checkpoint must have been checked here before the bytes of commits that it covers are dropped:
+    /// [`CheckpointCheck::Whole`] on a device that reads the folder, [`CheckpointCheck::Blind`] on others.
+    pub check: CheckpointCheck,
 }
 
 impl CollectPolicy {
@@ -51,6 +55,7 @@ impl Default for CollectPolicy {
             retention: Some(Duration::ZERO),
             floor: Duration::ZERO,
             quota: None,
+            check: CheckpointCheck::Whole,
         }
     }
 }
@@ -64,6 +69,8 @@ pub struct Collected {
     pub bytes: u64,
     /// How many of the packs went only because of the quota.
     pub for_quota: u64,
+    /// Number of commits whose bytes were dropped.
+    pub commits: u64,
 }
 
 /// Packs removed in one step.
@@ -136,6 +143,7 @@ impl Store {
                 packs: 1,
                 bytes: candidate.bytes,
                 for_quota: u64::from(candidate.for_quota),
+                commits: 0,
             });
         }
         Ok(collected)
@@ -205,5 +213,6 @@ impl Collected {
         self.packs += other.packs;
         self.bytes += other.bytes;
         self.for_quota += other.for_quota;
+        self.commits += other.commits;
     }
 }

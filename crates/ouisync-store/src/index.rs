@@ -29,6 +29,7 @@ use crate::{
 
 pub mod batch;
 pub mod contents;
+pub mod state;
 mod tree;
 pub mod views;
 

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod catalogue;
+pub mod checkpoint;
 pub mod chunker;
 pub mod collect;
 mod compress;

@@ -88,6 +88,12 @@ impl RosterState {
         Some(self.members.get(member)?.role)
     }
 
+    /// Whether the commits of this key count whenever they were made: it is, or was before it retired, that of a member who
+    /// writes.
+    pub fn may_write(&self, author: &MemberId) -> bool {
+        self.writing.contains(author)
+    }
+
     /// Whether this key was removed (not merely never a member, nor retired by its owner).
     pub fn is_removed(&self, member: &MemberId) -> bool {
         self.removed.contains(member)

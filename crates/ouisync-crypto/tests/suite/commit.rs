@@ -42,6 +42,7 @@ fn draft() -> CommitDraft {
             count: 1,
             digest: [2; 32],
         },
+        checkpoint: None,
     }
 }
 
@@ -63,6 +64,7 @@ fn body(operations: usize, rng: &mut Seeded) -> CommitBody {
         },
         operations: operations.collect(),
         tables: Vec::new(),
+        checkpoint: None,
     }
 }
 

@@ -150,6 +150,7 @@ impl Device {
             released: Vec::new(),
             forgotten: Vec::new(),
             live: LiveDigest::default(),
+            checkpoint: None,
         };
         Commit::create(draft, &CommitBody::default(), secret, &self.identity, rng).unwrap()
     }

@@ -483,6 +483,7 @@ impl Folder {
             time: now,
             operations,
             tables: packs.into_iter().map(|(table, _)| table).collect(),
+            checkpoint: None,
         };
         let draft = CommitDraft {
             folder: self.id,
@@ -496,6 +497,7 @@ impl Folder {
             added,
             released,
             forgotten,
+            checkpoint: None,
         };
         let commit = Commit::create(draft, &body, secret, identity, &mut rand::rng())
             .map_err(|error| EngineError::internal(error.to_string()))?;

@@ -264,7 +264,7 @@ fn released_packs_go_when_their_time_has_passed_and_no_sooner() {
         Collected {
             packs: 2,
             bytes: gone.size.bytes() + orphan.size.bytes(),
-            for_quota: 0,
+            ..Collected::default()
         }
     );
     assert!(!home.file(&gone).exists() && home.file(&kept).exists());

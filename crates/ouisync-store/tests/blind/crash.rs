@@ -14,6 +14,7 @@ use ouisync_model::id::{CommitId, PackId};
 use ouisync_store::{
     backend::faulty::{Fault, FaultyBackend, Loss},
     catalogue::Disposition,
+    checkpoint::CheckpointCheck,
     collect::CollectPolicy,
     error::{ErrorKind, StoreError},
     store::Store,
@@ -27,6 +28,7 @@ const AT_ONCE: CollectPolicy = CollectPolicy {
     retention: Some(Duration::ZERO),
     floor: Duration::ZERO,
     quota: None,
+    check: CheckpointCheck::Blind,
 };
 
 /// The things that the workload stores.

@@ -114,6 +114,7 @@ pub(crate) fn forgetting(
         released,
         forgotten,
         live: LiveDigest::default(),
+        checkpoint: None,
         salt: [0; 32],
         body: vec![0; 1024],
     };

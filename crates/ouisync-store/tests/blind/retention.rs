@@ -5,6 +5,7 @@ use std::time::Duration;
 use ouisync_crypto::commit::Commit;
 use ouisync_store::{
     catalogue::Disposition,
+    checkpoint::CheckpointCheck,
     collect::{CollectPolicy, Collected},
     store::{Store, packs::PackState},
 };
@@ -25,6 +26,7 @@ const FOR_EVER: CollectPolicy = CollectPolicy {
     retention: None,
     floor: days(10),
     quota: None,
+    check: CheckpointCheck::Blind,
 };
 
 struct Home {
@@ -172,6 +174,7 @@ fn the_longest_of_grace_retention_and_floor_counts() {
             retention: Some(days(retention)),
             floor: days(floor),
             quota: None,
+            check: CheckpointCheck::Blind,
         };
         let longest = grace.max(retention).max(floor);
         let later = home.store.collection(&policy, days(longest)).unwrap();
@@ -214,6 +217,7 @@ fn a_quota_takes_the_oldest_history_and_nothing_within_the_floor() {
         packs: 1,
         bytes: frame,
         for_quota: 1,
+        commits: 0,
     };
     assert_eq!(collected, expected);
     let here: Vec<_> = packs.iter().map(|pack| home.has(pack)).collect();
