@@ -127,8 +127,8 @@ pub struct Folder {
     pub folder: String,
     /// Its name on this device.
     pub name: String,
-    /// This device's role.
-    pub role: Role,
+    /// This device's role; `null` while the folder is locked and it isn't known.
+    pub role: Option<Role>,
     /// Its plain directory, where it has one and can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -211,11 +211,14 @@ pub struct Member {
     pub name: Option<String>,
     /// Its role.
     pub role: Role,
-    /// It is this device.
-    pub this_device: bool,
+    /// It is this device; `null` while the folder is locked and that isn't known.
+    pub this_device: Option<bool>,
     /// It is connected now.
     #[serde(default)]
     pub connected: bool,
+    /// A member of the same name that joined later: perhaps the same device, which joined anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer: Option<String>,
 }
 
 /// Changes a member's role.
@@ -271,8 +274,8 @@ pub struct FolderStatus {
     pub name: String,
     /// Its id.
     pub folder: String,
-    /// This device's role.
-    pub role: Role,
+    /// This device's role; `null` while the folder is locked and it isn't known.
+    pub role: Option<Role>,
     /// What it is doing.
     pub state: FolderState,
     /// Visible files; 0 where they can't be read.

@@ -187,8 +187,9 @@ fn carry_out(command_line: CommandLine) -> Outcome {
             },
         }
     });
-    // A read of standard input that nobody waits for any more must not hold the process.
-    runtime.shutdown_background();
+    // The process ends next: a read of standard input that nobody waits for any more must not hold it, and a connection that is still
+    // being closed need not be torn down.
+    std::mem::forget(runtime);
     outcome
 }
 

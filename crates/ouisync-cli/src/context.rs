@@ -4,9 +4,15 @@ use std::path::PathBuf;
 
 use ouisync_api::{
     client::{Client, ClientError},
+    data::Done,
     error::{ErrorBody, ErrorKind},
 };
 use ouisync_daemon::home::default_home;
+
+use crate::{
+    command_line::{DONE, Outcome},
+    output,
+};
 
 /// The options that all commands share.
 #[derive(Debug)]
@@ -29,6 +35,16 @@ impl Context {
         };
         std::path::absolute(&home)
             .map_err(|error| usage(format!("{}: {error}", home.display()), "Give --home DIR."))
+    }
+
+    /// Ends a command that has nothing to tell but that it was done.
+    pub(crate) fn done(&self, words: &str) -> Outcome {
+        if self.json {
+            output::json(&Done::OK)?;
+        } else {
+            output::line(words)?;
+        }
+        DONE
     }
 
     /// A client of the home's daemon.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use ouisync_api::error::ErrorBody;
+use ouisync_api::{data::Role, error::ErrorBody};
 use serde::Serialize;
 
 use crate::context::failure;
@@ -36,6 +36,11 @@ pub(crate) fn text_block(text: &str) -> Result<(), ErrorBody> {
 pub(crate) fn note(text: &str) {
     // Notes are for people; without a place to show them the command goes on.
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A role for people.
+pub(crate) fn role_name(role: Option<Role>) -> &'static str {
+    role.map_or("role unknown while locked", Role::name)
 }
 
 /// A size for people, in powers of 1000.

@@ -39,6 +39,7 @@ use crate::{
     error::EngineError,
     facts::Facts,
     flush::Flusher,
+    home::Home,
     housekeeping::Housekeeping,
     keys::Keys,
     network::Network,
@@ -60,6 +61,9 @@ pub(crate) struct Folder {
     /// The tree, while it can be read.
     pub(crate) readable: Option<Arc<Readable>>,
     pub(crate) shared: Arc<Shared>,
+    home: Arc<Home>,
+    /// Who this device is while the identity is sealed, as far as this process knows it.
+    sealed_member: Option<MemberId>,
     pub(crate) key_store: Arc<Keys>,
     pub(crate) network: Network,
     pub(crate) housekeeping: Housekeeping,
@@ -119,6 +123,7 @@ pub(crate) struct Start {
     pub(crate) keys: FolderKeys,
     pub(crate) identity: Option<MemberIdentity>,
     pub(crate) joining: Option<InvitationSecret>,
+    pub(crate) home: Arc<Home>,
     pub(crate) key_store: Arc<Keys>,
     pub(crate) network: Network,
     pub(crate) housekeeping: Housekeeping,
@@ -218,6 +223,7 @@ impl Folder {
             keys,
             identity,
             joining,
+            home,
             key_store,
             network,
             housekeeping,
@@ -233,7 +239,9 @@ impl Folder {
         if paused {
             sync.pause();
         }
+        let upkeep = upkeep::Upkeep::new(&home, &id);
         Self {
+            upkeep,
             id,
             store,
             sync,
@@ -242,6 +250,8 @@ impl Folder {
             joining,
             readable: None,
             shared,
+            home,
+            sealed_member: None,
             key_store,
             network,
             housekeeping,
@@ -251,7 +261,6 @@ impl Folder {
             flusher,
             started: Instant::now(),
             waiting_commits: VecDeque::new(),
-            upkeep: upkeep::Upkeep::default(),
             next_expiry: None,
             epoch: None,
             full_since: None,
@@ -387,13 +396,19 @@ impl Folder {
         &self.sync.facts().roster
     }
 
-    /// This device's role, once it is a member.
+    /// This device's role, once it is a member; none while its identity is sealed.
     pub(crate) fn role(&self) -> Option<Role> {
-        let identity = self.identity.as_ref()?;
-        self.roster()
-            .state()
-            .role(&identity.member())
-            .map(Role::from)
+        self.role_of(&self.identity.as_ref()?.member())
+    }
+
+    pub(crate) fn role_of(&self, member: &MemberId) -> Option<Role> {
+        self.roster().state().role(member).map(Role::from)
+    }
+
+    /// Who this device is in the folder, as far as it knows: after a start a locked folder doesn't tell.
+    pub(crate) fn own_member(&self) -> Option<MemberId> {
+        let identity = self.identity.as_ref().map(MemberIdentity::member);
+        identity.or(self.sealed_member)
     }
 
     /// What proves to peers that this device has the folder.

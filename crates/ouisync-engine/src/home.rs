@@ -14,6 +14,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::EngineError;
 
+/// How the directory of a forgotten folder ends until it is deleted.
+const FORGOTTEN: &str = "forgotten";
+
 /// An open home; no second process can open it.
 pub(crate) struct Home {
     path: PathBuf,
@@ -60,6 +63,62 @@ impl Home {
     /// The directory of a folder's store.
     pub(crate) fn folder(&self, folder: &FolderId) -> PathBuf {
         self.path.join("folders").join(&folder.to_string()[..32])
+    }
+
+    /// Name, in this home, of a small file that belongs to a folder.
+    pub(crate) fn name_in_folder(folder: &FolderId, name: &str) -> String {
+        format!("folders/{}/{name}", &folder.to_string()[..32])
+    }
+
+    /// Where a folder's store is once it is forgotten, until it is deleted.
+    fn aside(&self, folder: &FolderId) -> PathBuf {
+        self.folder(folder).with_extension(FORGOTTEN)
+    }
+
+    /// Marks a folder's store, durably, as one to delete.
+    pub(crate) fn set_aside_folder(&self, folder: &FolderId) -> Result<(), EngineError> {
+        let (directory, aside) = (self.folder(folder), self.aside(folder));
+        self.delete_set_aside(folder)?;
+        let result = match fs::rename(&directory, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.sync_directory_of(&aside),
+        };
+        result.map_err(|source| EngineError::Io {
+            path: directory,
+            source,
+        })
+    }
+
+    /// Whether a folder's store is one to delete.
+    pub(crate) fn is_set_aside(&self, folder: &FolderId) -> bool {
+        self.aside(folder).exists()
+    }
+
+    /// Deletes a store that was set aside.
+    pub(crate) fn delete_set_aside(&self, folder: &FolderId) -> Result<(), EngineError> {
+        delete_all_in(self.aside(folder))
+    }
+
+    /// Deletes what a writer of the folder made where its store was, before it heard of the end.
+    pub(crate) fn delete_folder(&self, folder: &FolderId) -> Result<(), EngineError> {
+        delete_all_in(self.folder(folder))
+    }
+
+    /// Deletes all stores that were set aside.
+    pub(crate) fn delete_all_set_aside(&self) -> Result<(), EngineError> {
+        let folders = self.path.join("folders");
+        let fail = |source| EngineError::Io {
+            path: folders.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&folders).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            if path.extension().is_some_and(|end| end == FORGOTTEN) {
+                delete_all_in(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads a small file; `None` when there is none.
@@ -127,6 +186,15 @@ impl Home {
         #[cfg(test)]
         self.fault.step()?;
         Ok(())
+    }
+}
+
+fn delete_all_in(path: PathBuf) -> Result<(), EngineError> {
+    match fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(EngineError::Io { path, source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -215,6 +215,8 @@ impl Network {
     pub(crate) async fn close(&self) {
         self.inner.endpoint.close().await;
         self.inner.tasks.close();
+        // The dialler looks whether it is to end.
+        self.inner.kick.notify_one();
         let _ = tokio::time::timeout(Duration::from_secs(3), self.inner.tasks.wait()).await;
     }
 

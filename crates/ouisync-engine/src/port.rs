@@ -20,7 +20,6 @@ use ouisync_store::{
     store::Store,
 };
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::{
@@ -31,7 +30,7 @@ use crate::{
     readable::Readable,
     shared::{Shared, lock},
     status::Role,
-    view::{ContentStream, FolderAccess, ViewControl, ViewEvent, ViewKey, ViewStatus},
+    view::{ContentStream, FolderAccess, ViewControl, ViewEvents, ViewKey, ViewStatus},
 };
 
 /// Inline contents of one commit above this many bytes go into packs.
@@ -266,10 +265,7 @@ fn put_records(batch: &mut IndexBatch, records: Vec<(ViewKey, Option<Vec<u8>>)>)
 }
 
 impl FolderAccess for Port {
-    fn attach(
-        &self,
-        control: Arc<dyn ViewControl>,
-    ) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError> {
+    fn attach(&self, control: Arc<dyn ViewControl>) -> Result<ViewEvents, EngineError> {
         self.readable()?;
         self.shared.attach(control)
     }
@@ -402,6 +398,10 @@ impl FolderAccess for Port {
     fn writable(&self) -> bool {
         let snapshot = self.shared.snapshot();
         !snapshot.removed && matches!(snapshot.role, Some(Role::Owner | Role::Writer))
+    }
+
+    fn removed(&self) -> bool {
+        self.shared.snapshot().removed
     }
 
     fn missing_packs(&self, content: &FileContent) -> Result<Vec<PackId>, EngineError> {

@@ -9,14 +9,14 @@ use std::{
 
 use ouisync_model::id::{DeviceId, EpochId, FolderId, MemberId, PackId};
 use ouisync_store::ingest::IngestKeys;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, watch};
 use tracing::warn;
 
 use crate::{
     error::EngineError,
     readable::Readable,
     status::{EngineEvent, Role},
-    view::{ViewControl, ViewEvent, ViewStatus},
+    view::{ViewControl, ViewEvent, ViewEventSender, ViewEvents, ViewStatus, view_events},
 };
 
 /// Least time between two notices that a folder's status changed.
@@ -84,7 +84,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct ViewSlot {
     control: Option<Arc<dyn ViewControl>>,
-    events: Option<mpsc::UnboundedSender<ViewEvent>>,
+    events: Option<ViewEventSender>,
     status: ViewStatus,
     /// Number of events told.
     told: u64,
@@ -329,9 +329,7 @@ impl Shared {
     fn tell_view(&self, event: ViewEvent) {
         let mut view = lock(&self.view);
         if let Some(events) = &view.events {
-            // A view that is gone needs no news.
-            let _ = events.send(event);
-            view.told += 1;
+            view.told += u64::from(events.send(event));
         }
     }
 
@@ -362,11 +360,8 @@ impl Shared {
     }
 
     /// Registers a view.
-    pub(crate) fn attach(
-        &self,
-        control: Arc<dyn ViewControl>,
-    ) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError> {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    pub(crate) fn attach(&self, control: Arc<dyn ViewControl>) -> Result<ViewEvents, EngineError> {
+        let (sender, receiver) = view_events();
         let mut view = lock(&self.view);
         if view
             .events

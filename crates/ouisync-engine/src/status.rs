@@ -81,8 +81,8 @@ pub struct FolderSummary {
     pub folder: FolderId,
     /// Its name on this device.
     pub name: String,
-    /// This device's role.
-    pub role: Role,
+    /// This device's role; `None` while it is sealed.
+    pub role: Option<Role>,
 }
 
 /// A new invitation.
@@ -103,10 +103,12 @@ pub struct MemberInfo {
     pub name: Option<String>,
     /// Its role.
     pub role: Role,
-    /// It is this device.
-    pub this_device: bool,
+    /// It is this device; `None` while this device's own key is sealed.
+    pub this_device: Option<bool>,
     /// It is connected now.
     pub connected: bool,
+    /// A member of the same name that joined later: perhaps the same device, which joined anew.
+    pub newer: Option<MemberId>,
 }
 
 /// What a folder is doing.
@@ -133,8 +135,8 @@ pub struct FolderStatus {
     pub folder: FolderId,
     /// Its name on this device.
     pub name: String,
-    /// This device's role.
-    pub role: Role,
+    /// This device's role; `None` while it is sealed.
+    pub role: Option<Role>,
     /// What it is doing.
     pub state: FolderState,
     /// Visible files; 0 where they can't be read.

@@ -5,6 +5,7 @@
 
 use std::{io::Read, sync::Arc};
 
+use crate::{error::EngineError, status::Problem};
 use bytes::Bytes;
 use ouisync_model::{
     id::{CommitId, NodeId, PackId},
@@ -12,9 +13,10 @@ use ouisync_model::{
     operation::{FileContent, Operation},
     tree::entry::Entry,
 };
-use tokio::sync::mpsc;
 
-use crate::{error::EngineError, status::Problem};
+mod events;
+
+pub use events::{ViewEventSender, ViewEvents, view_events};
 
 /// What a view hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +53,13 @@ pub struct ViewStatus {
     pub settled: bool,
     /// Number of [`ViewEvent`]s that this accounts for, since the view was attached.
     pub heard: u64,
-    /// What needs the user's attention; these don't stop `settled`.
+    /// What needs the user's attention. Most of it doesn't stop `settled`.
     pub problems: Vec<Problem>,
+    /// The first of them that does: a full or failing disk or a missing right keeps a change from being recorded or applied. It is
+    /// tried again by itself.
+    pub held_up: Option<Problem>,
+    /// The view is not there, or not the one that was attached: nothing is recorded or applied until it is back.
+    pub failed: bool,
 }
 
 /// What a view implements so that the engine can ask it for things.
@@ -71,10 +78,7 @@ pub struct FolderView {
 /// What [`FolderView`] calls; implemented by the running folder (and by fakes in tests of views).
 pub trait FolderAccess: Send + Sync {
     /// Registers the view; events come until it is dropped. One view at a time.
-    fn attach(
-        &self,
-        control: Arc<dyn ViewControl>,
-    ) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError>;
+    fn attach(&self, control: Arc<dyn ViewControl>) -> Result<ViewEvents, EngineError>;
     /// The visible entries of a directory (united with its aliases), sorted by name.
     fn list(&self, directory: NodeId) -> Result<Vec<Entry>, EngineError>;
     /// The visible entry of this name in a directory.
@@ -112,6 +116,10 @@ pub trait FolderAccess: Send + Sync {
     ) -> Result<Option<CommitId>, EngineError>;
     /// This device may write.
     fn writable(&self) -> bool;
+    /// This device was a member and was removed.
+    fn removed(&self) -> bool {
+        false
+    }
     /// The packs of `content` that are not here yet; empty = readable now.
     fn missing_packs(&self, content: &FileContent) -> Result<Vec<PackId>, EngineError>;
     /// Reads content from the start. Fails where a pack is missing.

@@ -151,7 +151,7 @@ impl Endpoint {
     }
 
     /// Closes all connections with [`crate::connection::CloseCode::Finished`], tells the peers, and frees the port.
-    /// Takes at most 3 s.
+    /// Takes at most 1 s; a peer that was being dialled and doesn't answer can hold the port for some seconds more.
     pub async fn close(&self) {
         self.transport.close().await;
     }

@@ -4,14 +4,14 @@
 
 use std::{
     net::SocketAddr,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use iroh::{
     EndpointAddr, EndpointId, RelayMode, TransportAddr,
     dns::DnsResolver,
-    endpoint::{ConnectWithOptsError, Incoming, VarInt, presets},
+    endpoint::{ConnectWithOptsError, Incoming, VarInt, WeakConnectionHandle, presets},
 };
 use ouisync_model::id::DeviceId;
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     address::{DeviceAddress, MAX_SOCKETS, is_dialable},
@@ -43,8 +43,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a newcomer may take from its first packet to an open control stream.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long closing may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long peers get to hear of the end, at least and at most.
+const FAREWELL: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(1));
 /// Newcomers in the handshake at a time; beyond half of it they must prove their address first.
 const MAX_HANDSHAKES: usize = 64;
 /// Connections that wait to be accepted.
@@ -57,6 +57,7 @@ pub(crate) struct QuicTransport {
     device: DeviceId,
     accepted: Mutex<mpsc::Receiver<Connection>>,
     closing: CancellationToken,
+    open: OpenConnections,
     lan: LanBook,
     discovery: Option<AbortOnDropHandle<()>>,
     acceptor: AbortOnDropHandle<()>,
@@ -69,6 +70,7 @@ impl QuicTransport {
     )]
     pub(crate) async fn bind(options: NetOptions) -> Result<Self, BindError> {
         let device = options.key.device();
+        socket::until_closed(options.listen).await;
         let sockets = socket::check(options.listen)?;
         let mut builder = iroh::Endpoint::builder(presets::Minimal)
             .relay_mode(RelayMode::Disabled)
@@ -84,7 +86,8 @@ impl QuicTransport {
                 .map_err(|error| BindError::Transport(Box::new(error)))?;
         }
         let lan = LanBook::default();
-        if options.lan {
+        let discoverable = is_discoverable(&options);
+        if discoverable {
             let lookup = discovery::BookLookup(lan.clone());
             builder = builder.address_lookup(lookup);
         }
@@ -93,17 +96,24 @@ impl QuicTransport {
             .await
             .map_err(|error| BindError::Transport(Box::new(error)))?;
         let closing = CancellationToken::new();
-        let discovery = options.lan.then(|| {
+        let open = OpenConnections::default();
+        let discovery = discoverable.then(|| {
             let run = discovery::run(endpoint.clone(), lan.clone(), closing.clone());
             AbortOnDropHandle::new(tokio::spawn(run))
         });
         let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE);
-        let acceptor = tokio::spawn(accept_all(endpoint.clone(), sender, closing.clone()));
+        let acceptor = tokio::spawn(accept_all(
+            endpoint.clone(),
+            sender,
+            closing.clone(),
+            open.clone(),
+        ));
         Ok(Self {
             endpoint: RwLock::new(Some(endpoint)),
             device,
             accepted: Mutex::new(receiver),
             closing,
+            open,
             lan,
             discovery,
             acceptor: AbortOnDropHandle::new(acceptor),
@@ -162,6 +172,7 @@ impl QuicTransport {
                         } => ConnectError::Closed,
                         error => failed(Box::new(error)),
                     })?;
+            self.open.add(&connection);
             link::dialled(connection, self.closing.clone())
                 .await
                 .map_err(|error| failed(Box::new(error)))
@@ -219,15 +230,59 @@ impl Transport for QuicTransport {
                 discovery.abort();
             }
             let bound = endpoint.bound_sockets();
-            let closing = async {
+            // Every connection sends its last packet at once; what is waited for is that a peer answers it. A dial that nobody answers
+            // would hold this up for seconds: then closing ends by itself, later.
+            let farewell = self.open.farewell();
+            let closing_sockets = socket::Closing::begin(bound.clone());
+            let closing = tokio::spawn(async move {
+                let _closing = closing_sockets;
                 endpoint.close().await;
                 drop(endpoint);
                 socket::until_free(&bound).await;
-            };
-            if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-                debug!("closing the endpoint took too long");
+            });
+            if timeout(farewell, closing).await.is_err() {
+                debug!("some peers may not have heard of the end");
             }
         })
+    }
+}
+
+/// Whether others on the LAN could reach what would be announced there.
+fn is_discoverable(options: &NetOptions) -> bool {
+    let Some(listen) = options.listen.filter(|_| options.lan) else {
+        return options.lan;
+    };
+    if listen.ip().is_loopback() {
+        warn!(
+            %listen,
+            "no discovery on the LAN: this device listens on this machine only, where nobody else can reach it"
+        );
+    }
+    !listen.ip().is_loopback()
+}
+
+/// The connections whose handshake has ended, as long as they last.
+#[derive(Clone, Default)]
+struct OpenConnections(Arc<std::sync::Mutex<Vec<WeakConnectionHandle>>>);
+
+impl OpenConnections {
+    fn add(&self, connection: &iroh::endpoint::Connection) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|known| known.upgrade().is_some());
+        open.push(connection.weak_handle());
+    }
+
+    /// How long it takes until the peers that still answer have heard of the end.
+    fn farewell(&self) -> Duration {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let answering = open
+            .iter()
+            .filter_map(WeakConnectionHandle::upgrade)
+            .filter(|connection| connection.close_reason().is_none());
+        let slowest = answering
+            .map(|connection| link::rtt(&connection).unwrap_or_default())
+            .max();
+        (slowest.unwrap_or_default() * 5).clamp(FAREWELL.0, FAREWELL.1)
     }
 }
 
@@ -236,6 +291,7 @@ async fn accept_all(
     endpoint: iroh::Endpoint,
     sender: mpsc::Sender<Connection>,
     closing: CancellationToken,
+    open: OpenConnections,
 ) {
     let mut handshakes = JoinSet::new();
     loop {
@@ -250,7 +306,7 @@ async fn accept_all(
                     // An error means that it was validated meanwhile; dropping it refuses it.
                     let _ = incoming.retry();
                 } else {
-                    handshakes.spawn(timeout(ACCEPT_TIMEOUT, accept_one(incoming, sender.clone(), closing.clone())));
+                    handshakes.spawn(timeout(ACCEPT_TIMEOUT, accept_one(incoming, sender.clone(), closing.clone(), open.clone())));
                 }
             }
         }
@@ -261,11 +317,13 @@ async fn accept_one(
     incoming: Incoming,
     sender: mpsc::Sender<Connection>,
     closing: CancellationToken,
+    open: OpenConnections,
 ) {
     let connection = match incoming.await {
         Ok(connection) => connection,
         Err(error) => return debug!(%error, "an incoming connection failed"),
     };
+    open.add(&connection);
     let raw = connection.clone();
     match link::accepted(connection, closing).await {
         // The caller takes too long: turn the newcomer away rather than keep it in the dark.

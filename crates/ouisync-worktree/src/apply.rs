@@ -21,7 +21,7 @@ use crate::{
     fingerprint::Kind,
     ignored,
     place::Staged,
-    problems::{Pass, advice},
+    problems::{Pass, Weight, advice},
     record::{Record, Shown, Stored},
     runner::Runner,
 };
@@ -310,8 +310,14 @@ impl Runner {
             "Changes from others can't be written into this directory ({error}). {}",
             advice(error)
         );
-        self.problems
-            .set(Pass::Apply, slot, None, disk::shown_path(path), message);
+        self.problems.set(
+            Pass::Apply,
+            slot,
+            None,
+            disk::shown_path(path),
+            message,
+            Weight::of(Pass::Apply, error),
+        );
     }
 
     /// Applies a place whose content came, or whose turn came.
@@ -354,10 +360,16 @@ impl Runner {
     ) -> Result<Option<(Entry, Option<Record>)>, StepError> {
         if ignored::is_own(&entry.name) {
             let message = "The name is reserved for OuiSync's own files: it is not written here. Rename it on another device.";
-            self.apply_problem(slot, &entry.name, message.to_owned());
+            self.apply_problem(slot, &entry.name, message.to_owned(), Weight::Note);
             return Ok(None);
         }
-        let base = stored.and_then(|stored| stored.base);
+        let stored = stored.unwrap_or_default();
+        if stored.intent.is_some() {
+            // Whether what a crash left here is whole is for the scan to say; until then it must neither be replaced nor forgotten.
+            self.unsettled_intent(slot, &entry.name);
+            return Ok(None);
+        }
+        let base = stored.base;
         let Some(record) = base else {
             return self.place_new(root, plan, (slot, handle), entry);
         };
@@ -456,7 +468,7 @@ impl Runner {
                         "Its time or right to execute can't be set ({error}); the content is in step. {}",
                         advice(&error)
                     );
-                    self.apply_problem(slot, &name, message);
+                    self.apply_problem(slot, &name, message, Weight::Note);
                     // Taken as set, so that the difference is not mistaken for this device's wish.
                     record.metadata = entry.metadata;
                 }
@@ -494,7 +506,7 @@ impl Runner {
                     "The folder's version can't be put here ({error}). {}",
                     advice(&error)
                 );
-                self.apply_problem(slot, name, message);
+                self.apply_problem(slot, name, message, Weight::of(Pass::Apply, &error));
                 self.blocked.insert(slot);
                 Ok(false)
             }
@@ -518,14 +530,32 @@ impl Runner {
             .is_ignored(&self.tree, slot, name, found == Some(Kind::Directory));
         if found == Some(Kind::Special) || (found.is_some() && (ignored || !self.view.writable())) {
             let message = "Something that is not synced is here, so the folder's version can't be put here. Move it elsewhere.";
-            self.apply_problem(slot, name, message.to_owned());
+            self.apply_problem(slot, name, message.to_owned(), Weight::Note);
             return Ok(());
         }
         self.queue_later(slot, name.clone(), self.options.debounce / 2);
         Ok(())
     }
 
-    pub(crate) fn apply_problem(&mut self, slot: Slot, name: &Name, message: String) {
+    /// A file of ours was on its way to this place when the program ended, and the scan has not looked at it yet, or could not.
+    fn unsettled_intent(&mut self, slot: Slot, name: &Name) {
+        self.blocked.insert(slot);
+        if self.problems.has(Pass::Scan, slot, name) {
+            let message =
+                "What is here can't be examined, so the folder's version can't be put here.";
+            self.apply_problem(slot, name, message.to_owned(), Weight::Note);
+        } else {
+            self.queue_later(slot, name.clone(), self.options.debounce);
+        }
+    }
+
+    pub(crate) fn apply_problem(
+        &mut self,
+        slot: Slot,
+        name: &Name,
+        message: String,
+        weight: Weight,
+    ) {
         let mut path = self.tree.path(slot).unwrap_or_default();
         path.push(name.clone());
         self.problems.set(
@@ -534,6 +564,7 @@ impl Runner {
             Some(name),
             disk::shown_path(&path),
             message,
+            weight,
         );
     }
 }

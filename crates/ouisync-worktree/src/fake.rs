@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use ouisync_engine::{
     error::{EngineError, ErrorKind},
-    view::{ContentStream, FolderAccess, FolderView, ViewControl, ViewEvent, ViewKey, ViewStatus},
+    view::{
+        ContentStream, FolderAccess, FolderView, ViewControl, ViewEvent, ViewEventSender,
+        ViewEvents, ViewKey, ViewStatus, view_events,
+    },
 };
 use ouisync_model::{
     id::{ChunkId, CommitId, Lamport, MemberId, NodeId, PackId, Timestamp},
@@ -19,7 +22,6 @@ use ouisync_model::{
     operation::{ChunkRef, FileContent, FileData, Operation, Value},
     tree::{Changes, CommitContext, Tree, entry::Entry, memory::MemoryTree},
 };
-use tokio::sync::mpsc;
 
 const CHUNK: usize = 64 * 1024;
 
@@ -44,9 +46,10 @@ struct State {
     withheld: HashMap<ChunkId, Bytes>,
     withholding: bool,
     writable: bool,
+    removed: bool,
     status: ViewStatus,
     control: Option<Arc<dyn ViewControl>>,
-    events: Option<mpsc::UnboundedSender<ViewEvent>>,
+    events: Option<ViewEventSender>,
     ingested: u64,
     opened: u64,
     bytes_read: u64,
@@ -71,6 +74,7 @@ impl Fake {
             withheld: HashMap::new(),
             withholding: false,
             writable: true,
+            removed: false,
             status: ViewStatus::default(),
             control: None,
             events: None,
@@ -96,6 +100,18 @@ impl Fake {
 
     pub(crate) fn set_writable(&self, writable: bool) {
         self.state().writable = writable;
+    }
+
+    /// The device is no longer a member.
+    pub(crate) fn remove(&self) {
+        let mut state = self.state();
+        state.writable = false;
+        state.removed = true;
+    }
+
+    /// What the view told last.
+    pub(crate) fn status(&self) -> ViewStatus {
+        self.state().status.clone()
     }
 
     pub(crate) fn withhold(&self) {
@@ -333,11 +349,8 @@ fn chunk_id(bytes: &[u8]) -> ChunkId {
 }
 
 impl FolderAccess for Fake {
-    fn attach(
-        &self,
-        control: Arc<dyn ViewControl>,
-    ) -> Result<mpsc::UnboundedReceiver<ViewEvent>, EngineError> {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    fn attach(&self, control: Arc<dyn ViewControl>) -> Result<ViewEvents, EngineError> {
+        let (sender, receiver) = view_events();
         let mut state = self.state();
         state.control = Some(control);
         state.events = Some(sender);
@@ -483,6 +496,10 @@ impl FolderAccess for Fake {
         state.write(records);
         state.send(ViewEvent::TreeChanged);
         Ok(Some(commit))
+    }
+
+    fn removed(&self) -> bool {
+        self.state().removed
     }
 
     fn writable(&self) -> bool {

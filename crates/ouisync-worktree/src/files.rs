@@ -11,7 +11,7 @@ use crate::{
     directories::Slot,
     disk::{self, Root},
     error::StepError,
-    problems::advice,
+    problems::{Pass, Weight, advice},
     record::{Record, Shown, outline},
     runner::Runner,
 };
@@ -158,7 +158,7 @@ impl Runner {
                     "The folder's version can't be read ({error}); what is here stays. {}",
                     error.hint()
                 );
-                self.apply_problem(slot, name, message);
+                self.apply_problem(slot, name, message, Weight::HoldsUp);
             }
             TransferError::Disk(error) => self.cannot_place(slot, name, &error),
             TransferError::Changed => {
@@ -175,7 +175,7 @@ impl Runner {
             "The folder's version can't be written here ({error}); what is here stays. {}",
             advice(error)
         );
-        self.apply_problem(slot, name, message);
+        self.apply_problem(slot, name, message, Weight::of(Pass::Apply, error));
     }
 
     fn begin_transfer(

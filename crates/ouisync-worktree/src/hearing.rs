@@ -45,16 +45,10 @@ impl Runner {
             self.hear(notice);
         }
         self.looking = None;
-        loop {
-            match self.events.try_recv() {
-                Ok(event) => self.on_event(event),
-                Err(tokio::sync::mpsc::error::TryRecvError::Empty) => break,
-                Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => {
-                    self.closed = true;
-                    break;
-                }
-            }
+        while let Some(event) = self.events.try_recv() {
+            self.on_event(event);
         }
+        self.closed |= self.events.is_closed();
     }
 
     pub(crate) fn on_event(&mut self, event: ViewEvent) {

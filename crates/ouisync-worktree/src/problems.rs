@@ -1,6 +1,9 @@
 //! What the user is told about single paths.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io,
+};
 
 use ouisync_engine::status::Problem;
 use ouisync_model::name::Name;
@@ -12,17 +15,48 @@ use crate::directories::Slot;
 const SHOWN: usize = 100;
 
 /// Which pass found it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Pass {
     Scan,
     Apply,
 }
 
+/// What a problem means for the folder being in step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// It stays so until a person does something about the file itself; everything else is in step.
+    Note,
+    /// Something that ought to pass (a full disk, a failing one, a missing right) keeps a change from being applied: until it has
+    /// passed, nothing is settled.
+    HoldsUp,
+}
+
+impl Weight {
+    /// What cannot be read here is never recorded and so holds nothing up, unless the disk fails.
+    pub(crate) fn of(pass: Pass, error: &io::Error) -> Self {
+        match (Errno::from_io_error(error), pass) {
+            (Some(Errno::IO), _)
+            | (
+                Some(Errno::NOSPC | Errno::DQUOT | Errno::ACCESS | Errno::PERM | Errno::ROFS),
+                Pass::Apply,
+            ) => Self::HoldsUp,
+            _ => Self::Note,
+        }
+    }
+}
+
+struct Noted {
+    problem: Problem,
+    weight: Weight,
+}
+
 /// The current problems.
 #[derive(Default)]
 pub(crate) struct Problems {
-    by_place: BTreeMap<(Pass, Slot, Option<Name>), Problem>,
+    by_place: BTreeMap<(Pass, Slot, Option<Name>), Noted>,
     general: BTreeMap<&'static str, String>,
+    /// Messages as they were last logged, by path: every look finds most problems again.
+    logged: HashMap<(Pass, String), String>,
 }
 
 impl Problems {
@@ -33,11 +67,35 @@ impl Problems {
         name: Option<&Name>,
         path: String,
         message: String,
+        weight: Weight,
     ) {
-        tracing::warn!(path, message, "a path needs attention");
+        let key = (pass, path.clone());
+        if self.logged.get(&key) != Some(&message) {
+            tracing::warn!(path, message, "a path needs attention");
+            self.logged.insert(key, message.clone());
+        }
         let path = Some(path).filter(|path| !path.is_empty());
+        let problem = Problem { path, message };
         self.by_place
-            .insert((pass, slot, name.cloned()), Problem { path, message });
+            .insert((pass, slot, name.cloned()), Noted { problem, weight });
+    }
+
+    /// All passes have had their say: what is no longer a problem is logged again when it becomes one again.
+    pub(crate) fn forget_logged(&mut self) {
+        if self.logged.len() > self.by_place.len() {
+            let path = |noted: &Noted| noted.problem.path.clone().unwrap_or_default();
+            let current = self.by_place.iter();
+            let current: HashSet<_> = current.map(|(key, noted)| (key.0, path(noted))).collect();
+            self.logged.retain(|key, _| current.contains(key));
+        }
+    }
+
+    /// The first problem that holds something up.
+    pub(crate) fn holds_up(&self) -> Option<&Problem> {
+        self.by_place
+            .values()
+            .find(|noted| noted.weight == Weight::HoldsUp)
+            .map(|noted| &noted.problem)
     }
 
     /// The place is in order.
@@ -88,6 +146,14 @@ impl Problems {
             .is_some_and(|(key, _)| (key.0, key.1) == (pass, slot))
     }
 
+    /// There is a problem of a pass about this very place.
+    pub(crate) fn has(&self, pass: Pass, slot: Slot, name: &Name) -> bool {
+        !self.by_place.is_empty()
+            && self
+                .by_place
+                .contains_key(&(pass, slot, Some(name.clone())))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_place.is_empty()
     }
@@ -98,7 +164,12 @@ impl Problems {
             message: message.clone(),
         });
         let mut all: Vec<_> = general
-            .chain(self.by_place.values().take(SHOWN).cloned())
+            .chain(
+                self.by_place
+                    .values()
+                    .take(SHOWN)
+                    .map(|noted| noted.problem.clone()),
+            )
             .collect();
         if self.by_place.len() > SHOWN {
             let message = format!("{} more paths need attention.", self.by_place.len() - SHOWN);
@@ -126,5 +197,48 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         }
         Some(Errno::IO) => "The disk reports a failure: check it.",
         _ => "It is tried again by itself.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directories::ROOT;
+
+    #[test]
+    fn a_problem_is_logged_when_it_changes() {
+        let mut problems = Problems::default();
+        let name = Name::new(*b"f").unwrap();
+        let set = |problems: &mut Problems, message: &str| {
+            problems.clear_directory(Pass::Scan, ROOT);
+            let before = problems.logged.clone();
+            problems.set(
+                Pass::Scan,
+                ROOT,
+                Some(&name),
+                "f".to_owned(),
+                message.to_owned(),
+                Weight::Note,
+            );
+            problems.logged != before
+        };
+        assert!(set(&mut problems, "unreadable"));
+        problems.forget_logged();
+        assert!(!set(&mut problems, "unreadable"));
+        assert!(set(&mut problems, "special"));
+        problems.clear_directory(Pass::Scan, ROOT);
+        problems.forget_logged();
+        assert!(set(&mut problems, "special"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_holds_nothing_up() {
+        let weight = |pass, errno: Errno| Weight::of(pass, &errno.into());
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::ACCESS, Errno::ROFS] {
+            assert_eq!(weight(Pass::Apply, errno), Weight::HoldsUp);
+            assert_eq!(weight(Pass::Scan, errno), Weight::Note);
+        }
+        assert_eq!(weight(Pass::Scan, Errno::IO), Weight::HoldsUp);
+        assert_eq!(weight(Pass::Apply, Errno::NAMETOOLONG), Weight::Note);
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ouisync_engine::view::{FolderView, ViewEvent, ViewKey};
+use ouisync_engine::view::{FolderView, ViewEvents, ViewKey, ViewStatus};
 use ouisync_model::{
     id::{NodeId, PackId},
     name::Name,
@@ -47,7 +47,7 @@ pub(crate) struct Runner {
     pub(crate) options: WorktreeOptions,
     pub(crate) control: Arc<Control>,
     pub(crate) notices: UnboundedReceiver<Notice>,
-    pub(crate) events: UnboundedReceiver<ViewEvent>,
+    pub(crate) events: ViewEvents,
     /// Number of `events` taken.
     pub(crate) heard: u64,
     pub(crate) watch: Option<Watch>,
@@ -113,7 +113,7 @@ impl Runner {
         options: WorktreeOptions,
         control: Arc<Control>,
         notices: UnboundedReceiver<Notice>,
-        events: UnboundedReceiver<ViewEvent>,
+        events: ViewEvents,
     ) -> Result<Self, WorktreeError> {
         let fail = |source| WorktreeError::Directory {
             path: path.clone(),
@@ -461,7 +461,10 @@ impl Runner {
         } else {
             self.problems.set_general("emptied", None);
         }
+        self.problems.forget_logged();
+        let held_up = self.problems.holds_up().cloned();
         let settled = self.held.is_none()
+            && held_up.is_none()
             && !self.full_scan
             && self.to_scan.is_empty()
             && self.scan_later.is_empty()
@@ -483,8 +486,13 @@ impl Runner {
         }
         self.control.tell(
             settled.then_some(self.scanned_up_to),
-            self.heard,
-            self.problems.list(),
+            ViewStatus {
+                settled,
+                heard: self.heard,
+                problems: self.problems.list(),
+                held_up,
+                failed: self.held.is_some(),
+            },
         );
     }
 }

@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod crash;
+mod held;
 mod local;
 mod oddities;
 mod random;

@@ -48,6 +48,8 @@ pub struct WorktreeOptions {
     pub(crate) before_sync: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Files that are staged before they are put in place.
     pub(crate) batch_files: usize,
+    /// What changed this recently may change again within the same tick of the file system's clock.
+    pub(crate) fresh: Duration,
 }
 
 impl Default for WorktreeOptions {
@@ -65,6 +67,7 @@ impl Default for WorktreeOptions {
             #[cfg(test)]
             before_sync: None,
             batch_files: 1000,
+            fresh: Duration::from_millis(20),
         }
     }
 }
@@ -226,20 +229,11 @@ impl Control {
         self.notices.clone()
     }
 
-    /// Tells the engine. `done`: the scan number up to which everything is recorded, if all else is settled. `heard`: number of
-    /// the engine's events that this accounts for.
-    pub(crate) fn tell(
-        &self,
-        done: Option<u64>,
-        heard: u64,
-        problems: Vec<ouisync_engine::status::Problem>,
-    ) {
+    /// Tells the engine. `done`: the scan number up to which everything is recorded, if all else is settled; it decides whether
+    /// `status` is.
+    pub(crate) fn tell(&self, done: Option<u64>, mut status: ViewStatus) {
         let mut told = self.told();
-        let status = ViewStatus {
-            settled: done == Some(told.requested),
-            heard,
-            problems,
-        };
+        status.settled = done == Some(told.requested);
         if status != told.status {
             told.status = status.clone();
             if let Some(view) = &told.view {

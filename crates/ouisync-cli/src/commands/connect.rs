@@ -1,12 +1,10 @@
 //! `ouisync connect`: tells the device where another is.
 
 use clap::Args;
-use ouisync_api::data::Done;
 
 use crate::{
-    command_line::{DONE, Outcome},
+    command_line::Outcome,
     context::{Context, refused},
-    output,
     progress::Activity,
 };
 
@@ -32,11 +30,6 @@ impl Arguments {
             .connect(&self.address)
             .await
             .map_err(refused)?;
-        if context.json {
-            output::json(&Done::OK)?
-        } else {
-            output::line("The address is noted.")?
-        }
-        DONE
+        context.done("The address is noted.")
     }
 }

@@ -143,7 +143,7 @@ impl Arguments {
                         let path = folder.path.as_deref().unwrap_or("-");
                         vec![
                             output::plain(&folder.name),
-                            folder.role.to_string(),
+                            output::role_name(folder.role).to_owned(),
                             output::plain(path),
                             folder.folder[..folder.folder.len().min(16)].to_owned(),
                         ]

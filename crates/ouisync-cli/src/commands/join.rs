@@ -67,7 +67,7 @@ impl Arguments {
             };
             output::line(&format!(
                 "This device is now a {} of '{}'{place}.",
-                folder.role,
+                output::role_name(folder.role),
                 output::plain(&folder.name)
             ))?;
         }

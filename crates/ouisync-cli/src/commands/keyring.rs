@@ -1,12 +1,12 @@
 //! `ouisync keyring`: the operating system's key ring as what opens folders.
 
 use clap::{Args, Subcommand};
-use ouisync_api::data::{Done, KeyRingRequest};
+use ouisync_api::data::KeyRingRequest;
 
 use crate::{
-    command_line::{DONE, Outcome},
+    command_line::Outcome,
     context::{Context, refused},
-    output, passphrase,
+    passphrase,
 };
 
 const EXAMPLES: &str = "\
@@ -60,15 +60,10 @@ impl Arguments {
             })
             .await
             .map_err(refused)?;
-        if context.json {
-            output::json(&Done::OK)?;
-        } else if enabled {
-            output::line("The key ring opens this device's folders now.")?;
+        context.done(if enabled {
+            "The key ring opens this device's folders now."
         } else {
-            output::line(
-                "The key ring is no longer used; the secrets are sealed with a key in the home.",
-            )?;
-        }
-        DONE
+            "The key ring is no longer used; the secrets are sealed with a key in the home."
+        })
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use ouisync_api::data::{Done, LockRequest};
+use ouisync_api::data::LockRequest;
 
 use crate::{
-    command_line::{DONE, Outcome},
+    command_line::Outcome,
     context::{Context, refused},
     output, passphrase,
 };
@@ -54,11 +54,6 @@ impl Arguments {
             })
             .await
             .map_err(refused)?;
-        if context.json {
-            output::json(&Done::OK)?
-        } else {
-            output::line("Locked; it goes on syncing, unreadable here.")?
-        }
-        DONE
+        context.done("Locked; it goes on syncing, unreadable here.")
     }
 }

@@ -1,13 +1,11 @@
 //! `ouisync member`: removes members and changes their roles.
 
 use clap::{Args, Subcommand};
-use ouisync_api::data::Done;
 
 use super::invite::RoleName;
 use crate::{
-    command_line::{DONE, Outcome},
+    command_line::Outcome,
     context::{Context, refused},
-    output,
 };
 
 const EXAMPLES: &str = "\
@@ -85,11 +83,6 @@ impl Arguments {
                 format!("'{member}' is now a {role} of '{folder}'.")
             }
         };
-        if context.json {
-            output::json(&Done::OK)?
-        } else {
-            output::line(&words)?
-        }
-        DONE
+        context.done(&words)
     }
 }

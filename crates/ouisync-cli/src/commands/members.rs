@@ -15,7 +15,9 @@ Examples:
 
 /// Show who takes part in a folder
 ///
-/// JSON: a list of {member, name, role, this_device, connected}; 'name' is null where it can't be read, such as on a safe.
+/// A device that joined anew is a new member; its old entry stays until an owner removes it. JSON: a list of {member, name, role,
+/// this_device, connected, newer}; 'name' is null where it can't be read, such as on a safe; 'this_device' is null while the folder
+/// is locked and nobody can tell; 'newer' is there when a member of the same name joined later: perhaps the same device.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -37,9 +39,9 @@ impl Arguments {
         let mut rows = vec![["NAME", "ROLE", "", "MEMBER"].map(str::to_owned).to_vec()];
         rows.extend(members.iter().map(|member| {
             let state = match (member.this_device, member.connected) {
-                (true, _) => "this device",
-                (false, true) => "connected",
-                (false, false) => "",
+                (Some(true), _) => "this device",
+                (_, true) => "connected",
+                (_, false) => "",
             };
             vec![
                 output::plain(member.name.as_deref().unwrap_or("-")),
@@ -48,7 +50,24 @@ impl Arguments {
                 member.member.clone(),
             ]
         }));
-        output::text_block(&output::table(&rows))?;
+        let mut text = output::table(&rows);
+        for member in &members {
+            let Some(newer) = &member.newer else { continue };
+            text.push_str(&format!(
+                "\n{} joined before {} of the same name ({}). If it is the same device, which joined anew:\n  ouisync member remove {} {}\n",
+                short(&member.member),
+                short(newer),
+                output::plain(member.name.as_deref().unwrap_or("-")),
+                output::plain(&self.folder),
+                short(&member.member),
+            ));
+        }
+        output::text_block(&text)?;
         DONE
     }
+}
+
+/// As much of a member's id as tells it apart.
+fn short(member: &str) -> &str {
+    member.get(..12).unwrap_or(member)
 }

@@ -1,12 +1,12 @@
 //! `ouisync passphrase`: what seals the secrets that read folders.
 
 use clap::{Args, Subcommand};
-use ouisync_api::data::{Done, PassphraseRequest};
+use ouisync_api::data::PassphraseRequest;
 
 use crate::{
-    command_line::{DONE, Outcome},
+    command_line::Outcome,
     context::{Context, refused},
-    output, passphrase,
+    passphrase,
 };
 
 const EXAMPLES: &str = "\
@@ -51,11 +51,6 @@ impl Arguments {
             .set_passphrase(&PassphraseRequest { old, new })
             .await
             .map_err(refused)?;
-        if context.json {
-            output::json(&Done::OK)?
-        } else {
-            output::line("The passphrase is set.")?
-        }
-        DONE
+        context.done("The passphrase is set.")
     }
 }

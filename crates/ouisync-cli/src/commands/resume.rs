@@ -1,12 +1,10 @@
 //! `ouisync resume`: goes on after a pause.
 
 use clap::Args;
-use ouisync_api::data::Done;
 
 use crate::{
-    command_line::{DONE, Outcome},
+    command_line::Outcome,
     context::{Context, refused},
-    output,
 };
 
 const EXAMPLES: &str = "\
@@ -31,11 +29,6 @@ impl Arguments {
             .resume(self.folder.as_deref())
             .await
             .map_err(refused)?;
-        if context.json {
-            output::json(&Done::OK)?
-        } else {
-            output::line("Resumed.")?
-        }
-        DONE
+        context.done("Resumed.")
     }
 }

@@ -1,12 +1,11 @@
 //! `ouisync revoke`: takes an invitation back.
 
 use clap::Args;
-use ouisync_api::data::Done;
 
 use crate::{
-    command_line::{DONE, Outcome},
+    command_line::Outcome,
     context::{Context, refused, usage},
-    output, passphrase,
+    passphrase,
 };
 
 const EXAMPLES: &str = "\
@@ -42,11 +41,6 @@ impl Arguments {
             .revoke(&self.folder, invitation.trim())
             .await
             .map_err(refused)?;
-        if context.json {
-            output::json(&Done::OK)?
-        } else {
-            output::line("The invitation is revoked.")?
-        }
-        DONE
+        context.done("The invitation is revoked.")
     }
 }

@@ -92,7 +92,7 @@ fn describe(status: &FolderStatus) -> String {
         "{}  {} ({})\n",
         output::plain(&status.name),
         status.state,
-        status.role
+        output::role_name(status.role)
     );
     if let Some(path) = &status.path {
         text.push_str(&format!("  directory   {}\n", output::plain(path)));
@@ -184,7 +184,7 @@ mod tests {
         let status = FolderStatus {
             name: "Notes".into(),
             folder: "00".into(),
-            role: Role::Writer,
+            role: Some(Role::Writer),
             state: FolderState::Syncing,
             files: 3,
             bytes: 5000,

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use ouisync_api::{client::Client, data::Done, duration};
+use ouisync_api::{client::Client, duration};
 
 use super::status;
 use crate::{
-    command_line::{DONE, Outcome},
+    command_line::Outcome,
     context::{Context, refused},
-    output,
     progress::Activity,
 };
 
@@ -49,12 +48,7 @@ impl Arguments {
             () = narrate(&client, &self.folder, &activity) => {}
         }
         drop(activity);
-        if context.json {
-            output::json(&Done::OK)?
-        } else {
-            output::line(&format!("'{}' is in sync.", self.folder))?
-        }
-        DONE
+        context.done(&format!("'{}' is in sync.", self.folder))
     }
 }
 

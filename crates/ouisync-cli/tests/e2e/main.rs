@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attention;
 mod daemon;
 mod keyring;
 mod locks;
 mod members;
 mod node;
+mod private;
 mod sync;

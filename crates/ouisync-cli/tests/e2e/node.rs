@@ -9,6 +9,7 @@ use std::{
 };
 
 use ouisync_cli::commands::demo::tree;
+use ouisync_testkit::lan::Host;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,6 +23,8 @@ pub(crate) struct Node {
     pub(crate) files: PathBuf,
     name: &'static str,
     process: Option<Child>,
+    /// Where it runs, if not in the test's own network.
+    pub(crate) host: Option<Host>,
     /// Set for the daemon and the commands.
     pub(crate) environment: Vec<(&'static str, String)>,
 }
@@ -58,6 +61,7 @@ impl Node {
             files: root.join("files"),
             name,
             process: None,
+            host: None,
             environment: Vec::new(),
             scratch,
         }
@@ -78,7 +82,11 @@ impl Node {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ouisync"));
+        let program = env!("CARGO_BIN_EXE_ouisync");
+        let mut command = match &self.host {
+            Some(host) => host.command(program),
+            None => Command::new(program),
+        };
         command.arg("--home").arg(&self.home);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -93,16 +101,11 @@ impl Node {
             .unwrap();
         let mut child = self
             .command()
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--no-lan",
-                "--log",
-                "debug",
-                "--device-name",
-                self.name,
-            ])
+            .args(["serve", "--log", "debug", "--device-name", self.name])
+            .args(match self.host {
+                Some(_) => &[][..],
+                None => &["--listen", "127.0.0.1:0", "--no-lan"],
+            })
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -440,7 +440,7 @@ impl Inner {
         let _changing = self.changing.lock().await;
         let root: Option<PathBuf> = self.joining().remove(&summary.folder);
         if let Some(root) = root
-            && summary.role != EngineRole::Safe
+            && summary.role != Some(EngineRole::Safe)
         {
             self.attach_new(summary.folder, &root)
                 .await

@@ -52,7 +52,7 @@ pub(super) fn folder(summary: &FolderSummary, path: Option<String>) -> data::Fol
     data::Folder {
         folder: summary.folder.to_string(),
         name: summary.name.clone(),
-        role: role(summary.role),
+        role: summary.role.map(role),
         path,
     }
 }
@@ -64,6 +64,7 @@ pub(super) fn member(info: MemberInfo) -> data::Member {
         role: role(info.role),
         this_device: info.this_device,
         connected: info.connected,
+        newer: info.newer.map(|member| member.to_string()),
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) fn status(status: FolderStatus, path: Option<String>) -> data::Folder
     data::FolderStatus {
         name: status.name,
         folder: status.folder.to_string(),
-        role: role(status.role),
+        role: status.role.map(role),
         state: match status.state {
             FolderState::Synced => data::FolderState::Synced,
             FolderState::Syncing => data::FolderState::Syncing,

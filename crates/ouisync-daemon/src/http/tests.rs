@@ -413,6 +413,6 @@ async fn links_and_passphrases_are_taken_from_bodies_only() {
     };
     assert_eq!(
         server.client().join(&request).await.unwrap().role,
-        Role::Safe
+        Some(Role::Safe)
     );
 }

@@ -202,7 +202,7 @@ impl Engine {
             return Err(EngineError::Invitation(reason.to_owned()));
         }
         let mut summary = self.summary(&folder);
-        summary.role = role;
+        summary.role = Some(role);
         Ok(summary)
     }
 
@@ -214,25 +214,39 @@ impl Engine {
             return Err(EngineError::UnknownFolder(folder.to_string()));
         }
         let engine = self.clone();
-        let directory = self.inner.home.folder(&folder);
         blocking(move || {
             if let Some(running) = running {
                 running.stop();
             }
             engine.inner.network.forget_folder(&folder);
+            // From here on it is forgotten whatever happens: the next start ends what a crash leaves.
+            engine.inner.home.set_aside_folder(&folder)?;
             engine.inner.keys.remove(&folder)?;
-            std::fs::remove_dir_all(&directory).map_err(|source| EngineError::Io {
-                path: directory,
-                source,
-            })
+            engine.inner.home.delete_set_aside(&folder)?;
+            engine.inner.home.delete_folder(&folder)
         })
         .await?;
         let _ = self.inner.events.send(EngineEvent::FoldersChanged);
         Ok(())
     }
 
+    /// Ends the forgetting of folders that a crash interrupted.
+    pub(super) fn end_forgetting(&self) -> Result<(), EngineError> {
+        let (home, keys) = (&self.inner.home, &self.inner.keys);
+        for id in keys.folders() {
+            if home.is_set_aside(&id) {
+                info!(folder = %id, "forgetting a folder, as was begun before");
+                keys.remove(&id)?;
+            }
+        }
+        home.delete_all_set_aside()
+    }
+
     /// Opens all folders of the home.
     pub(super) fn open_folders(&self) {
+        if let Err(error) = self.end_forgetting() {
+            error!(%error, "can't delete what is left of a forgotten folder");
+        }
         for id in self.inner.keys.folders() {
             if let Err(error) = self.open_folder(id) {
                 // The others go on; this one is reported and left as it is.
@@ -244,7 +258,7 @@ impl Engine {
                     .keys
                     .blind(&id)
                     .is_some_and(|blind| blind.safe.is_some());
-                let role = if safe { Role::Safe } else { Role::Reader };
+                let role = safe.then_some(Role::Safe);
                 let summary = FolderSummary {
                     folder: id,
                     name,
@@ -328,6 +342,7 @@ impl Engine {
             keys,
             identity,
             joining,
+            home: self.inner.home.clone(),
             key_store: self.inner.keys.clone(),
             network: self.inner.network.clone(),
             housekeeping: self.inner.housekeeping.clone(),
@@ -398,7 +413,7 @@ impl Engine {
             .is_some_and(|blind| blind.safe.is_some());
         let role = folder.shared.snapshot().role;
         let role = role.or(joining.map(|joining| Role::from(joining.role)));
-        let role = role.unwrap_or(if is_safe { Role::Safe } else { Role::Reader });
+        let role = role.or(is_safe.then_some(Role::Safe));
         FolderSummary {
             folder: id,
             name: folder.shared.name(),

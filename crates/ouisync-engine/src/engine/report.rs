@@ -1,6 +1,7 @@
 //! What the engine tells of its folders: status, waiting for rest, checking.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -96,7 +97,9 @@ impl Engine {
                 missing_bytes: row.missing_bytes,
             });
         }
-        for (member, role) in &snapshot.members {
+        // While this device's own seat is sealed, it may be any of those that aren't connected: none of them is named.
+        let others = snapshot.own_member.is_some() || !snapshot.locked;
+        for (member, role) in snapshot.members.iter().filter(|_| others) {
             let connected = peers.iter().any(|peer| peer.member == Some(*member));
             if !connected && Some(*member) != snapshot.own_member {
                 peers.push(PeerStatus {
@@ -156,8 +159,8 @@ impl Engine {
             Some(limit) => match tokio::time::timeout(limit, rest).await {
                 Ok(result) => result,
                 Err(_) => {
-                    let why = lacking(&running).unwrap_or("it has only just finished");
-                    Err(EngineError::TimedOut(limit, why.to_owned()))
+                    let why = lacking(&running).unwrap_or("it has only just finished".into());
+                    Err(EngineError::TimedOut(limit, why.into_owned()))
                 }
             },
         }
@@ -213,39 +216,49 @@ impl Engine {
 }
 
 /// What `wait` still waits for.
-fn lacking(running: &Arc<RunningFolder>) -> Option<&'static str> {
+fn lacking(running: &Arc<RunningFolder>) -> Option<Cow<'static, str>> {
     let shared = &running.shared;
     let snapshot = shared.snapshot();
     if *shared.join_state().borrow() != JoinState::Joined {
-        return Some("no member that can let this device in was reached yet");
+        return Some("no member that can let this device in was reached yet".into());
     }
     if snapshot.removed {
-        return Some("this device was removed from the folder");
+        return Some("this device was removed from the folder".into());
     }
     if snapshot.outside {
-        return Some("this device is not a member of the folder");
+        return Some("this device is not a member of the folder".into());
     }
     if snapshot.paused {
-        return Some("the folder is paused");
+        return Some("the folder is paused".into());
     }
     if !shared.is_view_settled() {
-        return Some("changes are still being recorded or applied");
+        let view = shared.view_status();
+        let stopped = view.failed.then(|| view.problems.into_iter().next());
+        return Some(match view.held_up.or(stopped.flatten()) {
+            Some(Problem {
+                path: Some(path),
+                message,
+            }) => format!("'{path}' is held up: {message}").into(),
+            Some(problem) => problem.message.into(),
+            None => "changes are still being recorded or applied".into(),
+        });
     }
     if snapshot.peers.is_empty() {
-        return Some("no other member is connected");
+        return Some("no other member is connected".into());
     }
     if !snapshot.we_have_all {
-        return Some("something that peers announced is still missing here");
+        return Some("something that peers announced is still missing here".into());
     }
     if !snapshot.peers.iter().any(|peer| peer.has_all) {
-        return Some("no connected peer has everything of this device yet");
+        return Some("no connected peer has everything of this device yet".into());
     }
     None
 }
 
-fn state(running: &RunningFolder, snapshot: &Snapshot, role: Role) -> FolderState {
+fn state(running: &RunningFolder, snapshot: &Snapshot, role: Option<Role>) -> FolderState {
     let shared = &running.shared;
-    if snapshot.removed || snapshot.outside || shared.trouble().is_some() {
+    let stopped = shared.trouble().is_some() || shared.view_status().failed;
+    if snapshot.removed || snapshot.outside || stopped {
         return FolderState::Error;
     }
     if snapshot.paused {
@@ -255,7 +268,7 @@ fn state(running: &RunningFolder, snapshot: &Snapshot, role: Role) -> FolderStat
         return FolderState::Locked;
     }
     let settled = shared.is_view_settled();
-    let alone = snapshot.members.len() <= 1 && role != Role::Safe;
+    let alone = snapshot.members.len() <= 1 && role != Some(Role::Safe);
     if settled && snapshot.missing_bytes == 0 && (alone || snapshot.delivered) {
         return FolderState::Synced;
     }
@@ -278,7 +291,9 @@ fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
         add(trouble);
     }
     if snapshot.removed {
-        add("this device was removed from the folder: its files stay, and nothing is sent or received any more".to_owned());
+        add("this device was removed from the folder: its files and all that is edited here stay in the directory, and nothing is sent or received any more; \
+             forget the folder here ('ouisync folder forget'), or ask an owner for a new invitation and join again into the same directory"
+            .to_owned());
     }
     if snapshot.outside {
         add("this device is not a member: another device used the invitation first, it was taken back, or this device was restored from a backup that is \

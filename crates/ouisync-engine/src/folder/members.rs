@@ -1,13 +1,15 @@
 //! Members of a folder: own changes of the roster, and what a grown roster means here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ouisync_crypto::{
     identity::MemberIdentity,
     invitation::{Contact, InvitationLink, InvitationSecret},
     roster::{
-        build::NewInvitation as InvitationDraft, secrets::Holder, statement::LastCommit,
-        statement::RosterEntry,
+        build::NewInvitation as InvitationDraft,
+        secrets::Holder,
+        state::Member,
+        statement::{LastCommit, RosterEntry},
     },
     secret::EpochSecret,
 };
@@ -367,7 +369,7 @@ impl Folder {
     /// The members, this device first, then by name.
     pub(crate) fn members(&self) -> Vec<MemberInfo> {
         let names = self.names();
-        let own = self.identity.as_ref().map(MemberIdentity::member);
+        let own = self.own_member();
         let connected: BTreeSet<_> = self.peers.values().filter_map(|peer| peer.member).collect();
         let members = self.roster().state().members();
         let mut members: Vec<_> = members
@@ -375,17 +377,29 @@ impl Folder {
                 member: member.member,
                 name: names.get(&member.member).cloned(),
                 role: member.role.into(),
-                this_device: Some(member.member) == own,
+                this_device: own.map(|own| member.member == own),
                 connected: connected.contains(&member.member),
+                newer: self.newer(member, &names),
             })
             .collect();
         members.sort_by(|left, right| {
-            (!left.this_device, &left.name, left.member).cmp(&(
-                !right.this_device,
-                &right.name,
-                right.member,
-            ))
+            let key = |member: &MemberInfo| (member.this_device != Some(true), member.name.clone());
+            (key(left), left.member).cmp(&(key(right), right.member))
         });
         members
+    }
+
+    /// A member of the same name that joined when this one was a member already.
+    fn newer(&self, member: &Member, names: &BTreeMap<MemberId, String>) -> Option<MemberId> {
+        let name = names.get(&member.member)?;
+        let namesakes = self.roster().state().members().filter(|other| {
+            other.member != member.member && names.get(&other.member) == Some(name)
+        });
+        let is_newer = |other: &&Member| {
+            self.roster()
+                .state_at(&[other.joined])
+                .is_ok_and(|then| then.members().any(|known| known.joined == member.joined))
+        };
+        namesakes.filter(is_newer).map(|other| other.member).next()
     }
 }

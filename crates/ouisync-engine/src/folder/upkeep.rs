@@ -3,9 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use ouisync_crypto::{commit::Commit, identity::MemberIdentity};
+use ouisync_crypto::{
+    commit::Commit,
+    identity::MemberIdentity,
+    roster::statement::{RosterAction, RosterEntry},
+};
 use ouisync_model::{
-    id::PackId,
+    id::{FolderId, PackId},
     operation::{PackSize, PackTable},
 };
 use ouisync_store::{collect::CollectPolicy, store::packs::PackState};
@@ -15,12 +19,17 @@ use tracing::{info, warn};
 use super::Folder;
 use crate::{
     error::EngineError,
+    home::Home,
     shared::Snapshot,
     status::{EngineEvent, Role},
 };
 
 /// How often chunk lists that came are looked for.
 const LISTS_PAUSE: Duration = Duration::from_secs(5);
+/// Time between two attempts to retire a key.
+const RETIRE_PAUSE: Duration = Duration::from_secs(60);
+/// Small file of a folder that is there while its key is to be retired: empty, then the roster entry that does it.
+const RESTORED: &str = "restored";
 
 /// When what was done last.
 #[derive(Default)]
@@ -30,10 +39,22 @@ pub(super) struct Upkeep {
     collect: Option<Instant>,
     /// Candidates of the last look: what stays one is released.
     unreferenced: Vec<PackId>,
-    /// A commit of this device's own key came from a peer: the store is older than the device.
+    /// A commit of this device's own key came from a peer: the store is older than the device. Kept on disk until the key is retired.
     restored: bool,
+    retire: Option<Instant>,
     /// Everything there is was acknowledged by a peer at this state.
     delivered_at: Option<ouisync_crypto::commit::LiveDigest>,
+}
+
+impl Upkeep {
+    pub(super) fn new(home: &Home, folder: &FolderId) -> Self {
+        // What can't be read now is read when the key is retired, and reported then.
+        let mark = home.read(&Home::name_in_folder(folder, RESTORED));
+        Self {
+            restored: !matches!(mark, Ok(None)),
+            ..Self::default()
+        }
+    }
 }
 
 fn due(last: &mut Option<Instant>, pause: Duration) -> bool {
@@ -48,8 +69,10 @@ impl Folder {
     pub(super) fn do_upkeep(&mut self) {
         let (release, collect) = (self.housekeeping.release, self.housekeeping.collect);
         let begun = self.started.elapsed() >= release;
-        if self.upkeep.restored {
-            self.upkeep.restored = false;
+        if self.upkeep.restored
+            && self.identity.is_some()
+            && due(&mut self.upkeep.retire, RETIRE_PAUSE)
+        {
             self.log("retire this device's key", Self::retire_key);
         }
         if due(&mut self.upkeep.lists, LISTS_PAUSE)
@@ -131,25 +154,49 @@ impl Folder {
         Ok(())
     }
 
-    /// Notes when a peer has commits of this device's own key that this device hasn't.
+    /// Notes when a peer has commits of this device's own key that this device hasn't, before they are stored: afterwards nobody
+    /// could tell that this store is older than the device.
     pub(super) fn notice_own(&mut self, commit: &Commit) {
-        let own = self.identity.as_ref().map(MemberIdentity::member);
-        self.upkeep.restored |= Some(commit.header().author) == own;
+        if !self.upkeep.restored && Some(commit.header().author) == self.own_member() {
+            self.upkeep.restored = true;
+            let name = Home::name_in_folder(&self.id, RESTORED);
+            if let Err(error) = self.home.write(&name, b"") {
+                warn!(folder = %self.id, %error, "can't note that this device was restored from a backup");
+            }
+        }
     }
 
     /// The store was restored from a backup: a number may already have been used for another commit. A new key goes on.
+    ///
+    /// The entry that names the new key is kept before the new key is, so that after a crash in between either the old key is
+    /// still there to sign another one, or the entry is there to be published.
     fn retire_key(&mut self) -> Result<(), EngineError> {
         let Some(old) = self.identity.clone() else {
             return Ok(());
         };
-        let new = MemberIdentity::generate(&mut rand::rng());
-        let entry = self
-            .roster()
-            .succeed(&old, &new)
-            .map_err(|error| EngineError::internal(error.to_string()))?;
-        self.save_identity(&new)?;
-        self.identity = Some(new);
+        let name = Home::name_in_folder(&self.id, RESTORED);
+        let begun = self
+            .home
+            .read(&name)?
+            .and_then(|bytes| RosterEntry::decode(bytes).ok());
+        let begun = begun.filter(|entry| succeeds(entry, &old));
+        let entry = match begun {
+            Some(entry) => entry,
+            None => {
+                let new = MemberIdentity::generate(&mut rand::rng());
+                let entry = self
+                    .roster()
+                    .succeed(&old, &new)
+                    .map_err(|error| EngineError::internal(error.to_string()))?;
+                self.home.write(&name, entry.as_bytes())?;
+                self.save_identity(&new)?;
+                self.identity = Some(new);
+                entry
+            }
+        };
         self.publish_entries(vec![entry])?;
+        self.home.remove(&name)?;
+        self.upkeep.restored = false;
         self.prove_identity();
         let message = "this device was restored from a backup: peers had newer commits of it, which were fetched; \
                        it goes on under a new key and nothing was lost";
@@ -190,13 +237,14 @@ impl Folder {
             .members()
             .map(|member| (member.member, Role::from(member.role)))
             .collect();
+        let own_member = self.own_member();
         let chains = self.store.chains();
         let forked = chains
             .windows(2)
             .filter(|pair| pair[0].author == pair[1].author);
         let forked = forked.map(|pair| pair[0].author).collect();
         let snapshot = Snapshot {
-            role: self.role(),
+            role: own_member.and_then(|member| self.role_of(&member)),
             removed: self.is_removed(),
             outside: self.is_outside(),
             paused: self.paused,
@@ -206,7 +254,7 @@ impl Folder {
             we_have_all: self.sync.we_have_all_announced(),
             peers,
             members,
-            own_member: self.identity.as_ref().map(MemberIdentity::member),
+            own_member,
             quarantined: self.quarantined,
             forked,
             delivered: self.upkeep.delivered_at == Some(live),
@@ -238,6 +286,7 @@ impl Folder {
         self.shared.set_ingest_keys(None);
         self.shared.set_readable(None);
         self.readable = None;
+        self.sealed_member = self.own_member();
         self.identity = None;
         let mut blind = ouisync_crypto::keys::FolderKeys::new();
         for (epoch, keys) in self.keys.epochs() {
@@ -273,4 +322,9 @@ impl Folder {
             }
         }
     }
+}
+
+/// Whether this identity took its seat by the entry.
+fn succeeds(entry: &RosterEntry, identity: &MemberIdentity) -> bool {
+    matches!(&entry.statement().action, RosterAction::Succeed { member, .. } if *member == identity.member())
 }

@@ -138,7 +138,50 @@ async fn own_member(
     let members = device.engine().members(folder).await.unwrap();
     members
         .into_iter()
-        .find(|member| member.this_device)
+        .find(|member| member.this_device == Some(true))
         .map(|member| member.member)
         .unwrap_or_else(|| ouisync_model::id::MemberId::from_bytes([0; 32]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_the_key_is_retired_does_not_forget_it() {
+    let (mut alice, bob) = (Device::start("alice").await, Device::start("bob").await);
+    let folder = alice.create().await;
+    bob.join(&alice.invite(folder, Role::Writer).await).await;
+    alice.wait(folder).await;
+    let member = own_member(&alice, folder).await;
+    alice.stop().await;
+    // As the process left it after it had stored a commit of its own that came from a peer.
+    let store = alice.home().join("folders").join(&folder.to_string()[..32]);
+    std::fs::write(store.join("restored"), b"").unwrap();
+    alice.go_on().await;
+    crate::device::eventually("the key is retired", async || {
+        own_member(&alice, folder).await != member
+    })
+    .await;
+    assert!(!store.join("restored").exists());
+    alice.meet(&bob).await;
+    alice.write(folder, "after", b"under the new key");
+    bob.sees(folder, "after", b"under the new key").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_a_folder_is_forgotten_leaves_nothing_behind() {
+    let mut alice = Device::start("alice").await;
+    let (gone, kept) = (
+        alice.create().await,
+        alice.engine().create_folder("kept").await.unwrap().folder,
+    );
+    alice.stop().await;
+    let store = alice.home().join("folders").join(&gone.to_string()[..32]);
+    std::fs::rename(&store, store.with_extension("forgotten")).unwrap();
+    alice.go_on().await;
+    let folders = alice.engine().folders();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    assert_eq!(folders[0].folder, kept);
+    let left = std::fs::read_dir(alice.home().join("folders")).unwrap();
+    assert_eq!(left.count(), 1);
+    alice.stop().await;
+    alice.go_on().await;
+    assert_eq!(alice.engine().folders().len(), 1);
 }

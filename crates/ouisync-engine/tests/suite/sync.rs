@@ -156,7 +156,7 @@ async fn a_safe_enrols_and_forwards_and_shows_nothing() {
             .await
             .unwrap()
             .iter()
-            .all(|member| member.name.is_none() || member.this_device)
+            .all(|member| member.name.is_none() || member.this_device == Some(true))
     );
 
     alice.go_on().await;

@@ -84,6 +84,16 @@ fn sink(stream: SendStream, priority: i32) -> Result<Box<dyn ByteSink>, StreamEr
     Ok(Box::new(QuicSink(stream)))
 }
 
+/// Round-trip time of the path in use.
+pub(super) fn rtt(quic: &QuicConnection) -> Option<Duration> {
+    let paths = quic.paths();
+    let path = paths
+        .iter()
+        .find(|path| path.is_selected())
+        .or_else(|| paths.iter().next())?;
+    Some(path.rtt())
+}
+
 struct QuicSink(SendStream);
 
 impl ByteSink for QuicSink {
@@ -112,12 +122,7 @@ impl Link for QuicLink {
     }
 
     fn rtt(&self) -> Option<Duration> {
-        let paths = self.quic.paths();
-        let path = paths
-            .iter()
-            .find(|path| path.is_selected())
-            .or_else(|| paths.iter().next())?;
-        Some(path.rtt())
+        rtt(&self.quic)
     }
 
     fn traffic(&self) -> Traffic {

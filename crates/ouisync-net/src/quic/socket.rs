@@ -3,6 +3,7 @@
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -56,6 +57,45 @@ pub(super) async fn until_free(bound: &[SocketAddr]) {
     {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Sockets of this process's endpoints that are still being closed: an endpoint that follows on one of them waits for it.
+static CLOSING: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+/// How long it waits at most.
+const CLOSING_LIMIT: Duration = Duration::from_secs(5);
+
+/// Marks sockets as being closed, until it is dropped.
+pub(super) struct Closing(Vec<SocketAddr>);
+
+impl Closing {
+    pub(super) fn begin(sockets: Vec<SocketAddr>) -> Self {
+        closing().extend(&sockets);
+        Self(sockets)
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        closing().retain(|socket| !self.0.contains(socket));
+    }
+}
+
+fn closing() -> MutexGuard<'static, Vec<SocketAddr>> {
+    CLOSING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until this process itself no longer holds the port.
+pub(super) async fn until_closed(listen: Option<SocketAddr>) {
+    let Some(port) = listen.map(|listen| listen.port()).filter(|port| *port != 0) else {
+        return;
+    };
+    let closed = async {
+        while closing().iter().any(|socket| socket.port() == port) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // If it takes longer, binding tells that the port is taken.
+    let _ = tokio::time::timeout(CLOSING_LIMIT, closed).await;
 }
 
 /// Where the endpoint can be reached now; loopback only when there is nothing else.

@@ -11,7 +11,7 @@ use ouisync_model::{
 
 use super::{
     Scope,
-    pass::{Limbo, Pass, READ_ONLY},
+    pass::{Limbo, Pass},
 };
 use crate::{
     directories::{ROOT, Slot},
@@ -128,7 +128,7 @@ impl Runner {
                 }
             }
             _ => {
-                self.problem(slot, Some(&name), READ_ONLY.to_owned());
+                self.not_sent(slot, &name);
                 return Ok(());
             }
         };

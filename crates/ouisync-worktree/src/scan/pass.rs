@@ -14,7 +14,7 @@ use crate::{
     disk::{self, Root},
     error::StepError,
     fingerprint::{Identity, Kind, Stat},
-    problems::{Pass as ProblemPass, advice},
+    problems::{Pass as ProblemPass, Weight, advice},
     record::{Record, Stored},
     recover::Settled,
     runner::Runner,
@@ -132,6 +132,7 @@ impl Runner {
                         "The rules in .ouisyncignore can't be read ({error}). {}",
                         advice(&error)
                     ),
+                    Weight::of(ProblemPass::Scan, &error),
                 );
                 false
             }
@@ -153,8 +154,9 @@ impl Runner {
                             "The directory can't be listed ({error}); what is in it stays as it is everywhere. {}",
                             advice(&error)
                         );
+                        let weight = Weight::of(ProblemPass::Scan, &error);
                         self.problems
-                            .set(ProblemPass::Scan, slot, None, shown, what);
+                            .set(ProblemPass::Scan, slot, None, shown, what, weight);
                         return Ok(());
                     }
                 };
@@ -237,6 +239,7 @@ impl Runner {
                     None,
                     disk::shown_path(path),
                     message.to_owned(),
+                    Weight::Note,
                 );
             }
             _ => {
@@ -250,6 +253,7 @@ impl Runner {
                     None,
                     disk::shown_path(path),
                     message,
+                    Weight::of(ProblemPass::Scan, error),
                 );
             }
         }
@@ -274,6 +278,7 @@ impl Runner {
                     slot,
                     Some(&name),
                     format!("It can't be examined ({error}). {}", advice(&error)),
+                    Weight::of(ProblemPass::Scan, &error),
                 );
                 return Ok(());
             }
@@ -302,12 +307,13 @@ impl Runner {
                         slot,
                         Some(&name),
                         "A device, socket or pipe can't be synced; it is left alone.".to_owned(),
+                        Weight::Note,
                     );
                 }
                 return Ok(());
             }
             if stat.mount != root.mount() {
-                self.problem(slot, Some(&name), "Another file system is mounted here: what is on it is not synced, and nothing is deleted elsewhere.".to_owned());
+                self.problem(slot, Some(&name), "Another file system is mounted here: what is on it is not synced, and nothing is deleted elsewhere.".to_owned(), Weight::Note);
                 return Ok(());
             }
         }
@@ -409,7 +415,13 @@ impl Runner {
     }
 
     /// Reports about a place of a scan.
-    pub(crate) fn problem(&mut self, slot: Slot, name: Option<&Name>, message: String) {
+    pub(crate) fn problem(
+        &mut self,
+        slot: Slot,
+        name: Option<&Name>,
+        message: String,
+        weight: Weight,
+    ) {
         let mut path = self.tree.path(slot).unwrap_or_default();
         path.extend(name.cloned());
         self.problems.set(
@@ -418,10 +430,24 @@ impl Runner {
             name,
             disk::shown_path(&path),
             message,
+            weight,
         );
+    }
+
+    /// Something was changed here by a device that may not write.
+    pub(crate) fn not_sent(&mut self, slot: Slot, name: &Name) {
+        let why = if self.view.removed() {
+            REMOVED
+        } else {
+            READ_ONLY
+        };
+        self.problem(slot, Some(name), why.to_owned(), Weight::Note);
     }
 }
 
 /// What a reader is told of its own changes.
-pub(crate) const READ_ONLY: &str = "It was changed here, but this device may only read the folder: the change stays here and is not sent. \
+const READ_ONLY: &str = "It was changed here, but this device may only read the folder: the change stays here and is not sent. \
      Move it elsewhere to get the folder's version back.";
+/// What a removed member is told of its own changes.
+const REMOVED: &str = "It was changed here after this device was removed from the folder: the change is kept here, in this directory, and is not sent. \
+     Copy what others should have to a folder of which this device is a member, or ask an owner for a new invitation.";

@@ -9,7 +9,7 @@ use ouisync_model::name::Name;
 
 use super::{
     Scope,
-    pass::{Found, Limbo, Missed, Pass, READ_ONLY},
+    pass::{Found, Limbo, Missed, Pass},
 };
 use crate::{
     directories::{ROOT, Slot},
@@ -279,7 +279,7 @@ impl Runner {
     /// A reader records nothing: what it changed is reported, what it deleted comes back.
     pub(crate) fn forget_read_only(&mut self, mut pass: Pass) -> Result<(), StepError> {
         for found in pass.found.drain(..).chain(pass.edited.drain(..)) {
-            self.problem(found.slot, Some(&found.name), READ_ONLY.to_owned());
+            self.not_sent(found.slot, &found.name);
         }
         let mut recognised = Recognised::default();
         for missed in pass.missed.drain(..) {

@@ -23,7 +23,7 @@ use crate::{
     disk::{self, Root},
     error::StepError,
     fingerprint::{Kind, Stat},
-    problems::advice,
+    problems::{Pass as ProblemPass, Weight, advice},
     record::{Part, Record, Shown, Stored, outline},
     runner::{Runner, fresh},
 };
@@ -31,8 +31,6 @@ use crate::{
 /// A commit is made at the latest after so many files or bytes, so that others get them early.
 const BATCH_FILES: usize = 2000;
 const BATCH_BYTES: u64 = 32 << 20;
-/// What changed this recently may change again within the same tick of the file system's clock.
-const FRESH: Duration = Duration::from_millis(20);
 
 /// What reading a file gave.
 pub(crate) enum Reading {
@@ -355,7 +353,8 @@ impl Runner {
                     "It can't be read ({error}); the version that was recorded stays. {}",
                     advice(error)
                 );
-                this.problem(slot, Some(name), message);
+                let weight = Weight::of(ProblemPass::Scan, error);
+                this.problem(slot, Some(name), message, weight);
             }
             Ok(Reading::Nothing)
         };
@@ -370,7 +369,7 @@ impl Runner {
                 Err(error) => return unreadable(self, &error),
             },
             Kind::File => {
-                if is_fresh(&before) {
+                if is_fresh(&before, self.options.fresh) {
                     return Ok(Reading::Busy);
                 }
                 let file = match disk::open_file(directory, name.as_bytes()) {
@@ -449,7 +448,7 @@ fn matches_value(shown: &Shown, value: &Value) -> bool {
     }
 }
 
-fn is_fresh(stat: &Stat) -> bool {
+fn is_fresh(stat: &Stat, limit: Duration) -> bool {
     let changed = stat.fingerprint.changed;
     let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else {
         return false;
@@ -459,5 +458,5 @@ fn is_fresh(stat: &Stat) -> bool {
     };
     // A clock that was set back makes nothing fresh.
     now.checked_sub(Duration::new(seconds, changed.1))
-        .is_some_and(|age| age < FRESH)
+        .is_some_and(|age| age < limit)
 }

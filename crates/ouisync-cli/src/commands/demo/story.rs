@@ -177,7 +177,7 @@ async fn to_the_pi(
         .await
         .map_err(refused)?;
     narrator.check(
-        joined.role == Role::Safe,
+        joined.role == Some(Role::Safe),
         "the Pi joined by the link, as a safe",
     );
     transfer(
@@ -226,7 +226,7 @@ async fn through_the_pi(
         .await
         .map_err(refused)?;
     narrator.check(
-        joined.role == Role::Writer,
+        joined.role == Some(Role::Writer),
         "Bob was let in by the Pi, which can't read the folder's name itself",
     );
     transfer(

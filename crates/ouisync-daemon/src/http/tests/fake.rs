@@ -64,7 +64,7 @@ fn folder(name: &str) -> Folder {
     Folder {
         folder: "00".into(),
         name: name.into(),
-        role: Role::Safe,
+        role: Some(Role::Safe),
         path: None,
     }
 }
@@ -73,7 +73,7 @@ fn status(name: &str) -> FolderStatus {
     FolderStatus {
         name: name.into(),
         folder: "00".into(),
-        role: Role::Owner,
+        role: Some(Role::Owner),
         state: FolderState::Synced,
         files: 0,
         bytes: 0,
