@@ -13,11 +13,11 @@ use ouisync_model::{
     id::{ChunkId, CommitId, MemberId, NodeId, PackId},
     name::Name,
     operation::{CommitBody, FileContent, PackSize},
-    tree::{CommitContext, Tree, entry::Entry, view::View},
+    tree::{CommitContext, Tree, entry::Entry, moment::CommitTime, view::View},
 };
 use ouisync_store::{
     content::{ChunkPlaces, ChunkReader, ContentReader, PackNeeds, ReadKeys},
-    index::{Index, batch::IndexBatch},
+    index::{Index, batch::IndexBatch, history::AppliedCommit},
     store::{Store, packs::PackState},
 };
 use tracing::{info, warn};
@@ -224,6 +224,19 @@ impl Readable {
             author: header.author,
             time: body.time,
         };
+        let era = tree.store().history_start()?.era;
+        if let Some(counts) = tree.record(&context, era, &body.operations)? {
+            let time = CommitTime {
+                commit: context.commit,
+                lamport: header.lamport,
+                author: header.author,
+                sequence: header.sequence,
+                time: body.time,
+                parents: header.parents.clone(),
+            };
+            tree.store_mut()
+                .put_applied(&AppliedCommit { time, era, counts })?;
+        }
         let changes = tree.apply(&context, &body.operations)?;
         let batch = tree.store_mut();
         batch.account(&changes)?;

@@ -9,8 +9,11 @@ pub mod conflict;
 mod directories;
 pub mod edit;
 pub mod entry;
+pub mod history;
 pub mod memory;
+pub mod moment;
 mod names;
+pub mod past;
 mod same_name;
 pub mod state;
 pub mod store;
@@ -25,6 +28,7 @@ use crate::{
     operation::{Operation, Value},
 };
 
+use history::{ChangeCounts, HistoryStore};
 use store::{TreeReader, TreeStore};
 use view::View;
 
@@ -163,5 +167,21 @@ impl<S: TreeStore> Tree<S> {
         operations: &[Operation],
     ) -> Result<Changes, S::Error> {
         apply::apply(&mut self.store, context, operations)
+    }
+}
+
+impl<S: HistoryStore> Tree<S> {
+    /// Records what a commit does, before it is [applied](Self::apply), in the same batch. `era` is the number of starts from a
+    /// checkpoint up to now. Returns how much it does; `None` when it is applied already.
+    ///
+    /// # Errors
+    /// Only those of the storage, whose batch must then be dropped as a whole.
+    pub fn record(
+        &mut self,
+        context: &CommitContext,
+        era: u32,
+        operations: &[Operation],
+    ) -> Result<Option<ChangeCounts>, S::Error> {
+        history::record(&mut self.store, context, era, operations)
     }
 }

@@ -1,7 +1,8 @@
 //! The index of an unlocked folder: the tree, where chunks lie, what uses them, what views must look at.
 //!
 //! Everything in it is derived from the commits, except views' records and settings, which say only what this device did with
-//! them: so it can be destroyed and built anew at any time, by applying all commits again. Records are sealed one by one.
+//! them: so it can be destroyed and built anew at any time, by applying all commits again. (History reaches further back than
+//! the commits whose bytes are kept: clearing spares it.) Records are sealed one by one.
 //!
 //! **Order.** A commit must be durable in the catalogue before its batch is committed here: the index may be behind the
 //! catalogue, never ahead. A batch changes the tree, marks the commits applied, and updates all that is counted, as one.
@@ -29,6 +30,7 @@ use crate::{
 
 pub mod batch;
 pub mod contents;
+pub mod history;
 pub mod state;
 mod tree;
 pub mod views;
@@ -79,8 +81,11 @@ mod table {
     pub(super) const LIST_CHUNKS: Table = Table(12);
     pub(super) const LIST_PENDING: Table = Table(13);
     pub(super) const DIRTY: Table = Table(14);
-    pub(super) const VIEW: Table = Table(crate::sealed_map::KEPT_TABLE);
+    pub(super) const VIEW: Table = Table(15);
     pub(super) const SETTING: Table = Table(16);
+    pub(super) const CHANGE: Table = Table(17);
+    pub(super) const TIMELINE: Table = Table(18);
+    pub(super) const FORMER: Table = Table(19);
 }
 
 /// How much is in the tree: all values of all content registers, so a conflict counts once for each side.
@@ -152,7 +157,7 @@ impl Index {
         Ok(SealedMap::destroy(directory)?)
     }
 
-    /// Empties the index but for the records of views, which can't be derived: apply all commits again. Meanwhile readers see
+    /// Empties the index but for what can't be derived, the records of views and history: apply all commits again. Meanwhile readers see
     /// an incomplete tree; an interrupted clearing goes on at the next opening.
     pub fn clear_tree(&self) -> Result<(), IndexError> {
         let mut batch = self.begin();

@@ -29,8 +29,8 @@ const VERSION: u8 = 1;
 const HEADER_KEY: [u8; 1] = [0];
 /// Key of a sealed record that is there to recognise the key.
 const CHECK_KEY: [u8; 1] = [1];
-/// The one table that clearing spares: the records of views.
-pub(crate) const KEPT_TABLE: u8 = 15;
+/// The tables that clearing spares: the records of views, and of history.
+const KEPT_TABLES: [u8; 4] = [15, 17, 18, 19];
 /// Key of a record that is there while the map is being cleared.
 const CLEARING_KEY: [u8; 1] = [2];
 /// Set in the first byte of the keys of kept tables.
@@ -88,8 +88,8 @@ pub(crate) struct Table(pub(crate) u8);
 
 impl Table {
     /// Whether [`SealedMap::clear`] spares the table: it holds what can't be derived.
-    const fn is_kept(self) -> bool {
-        self.0 == KEPT_TABLE
+    fn is_kept(self) -> bool {
+        KEPT_TABLES.contains(&self.0)
     }
 }
 

@@ -19,6 +19,7 @@ use ouisync_model::{
     },
     tree::{
         Changes, CommitContext, ContentChange, Tree,
+        history::{HistoryReader, NodeChange},
         memory::MemoryTree,
         state::DirectoryPlacement,
         store::{TreeReader, TreeStore},
@@ -27,7 +28,7 @@ use ouisync_model::{
 use ouisync_store::{
     content::ChunkPlaces,
     error::ErrorKind,
-    index::{Index, IndexError, batch::IndexBatch},
+    index::{Index, IndexError, batch::IndexBatch, history::HistoryStart},
     sealed_map::SealedMapError,
 };
 use proptest::prelude::*;
@@ -178,6 +179,33 @@ where
     }
 }
 
+fn assert_same_history(index: &Index, memory: &MemoryTree) {
+    let sorted = |mut placements: Vec<(Stamp, DirectoryPlacement)>| {
+        placements.sort_by_key(|(stamp, _)| *stamp);
+        placements
+    };
+    for number in 0..14 {
+        let node = node_id(number);
+        let changes = |mut changes: Vec<NodeChange>| {
+            changes.sort_by_key(|change| change.commit);
+            changes
+        };
+        assert_eq!(
+            changes(index.changes(node).unwrap()),
+            changes(memory.changes(node).unwrap())
+        );
+        let former: BTreeSet<_> = index.former_children(node).unwrap().into_iter().collect();
+        assert_eq!(
+            former,
+            memory.former_children(node).unwrap().into_iter().collect()
+        );
+    }
+    assert_eq!(
+        sorted(index.placements().unwrap()),
+        sorted(memory.placements().unwrap())
+    );
+}
+
 fn assert_same_store(index: &IndexBatch, memory: &MemoryTree) {
     for number in 0..20 {
         let id = commit_id(number);
@@ -220,6 +248,8 @@ proptest! {
             let number = (start + step) % commits.len();
             let (operations, what_next) = &commits[number];
             let context = context(number as u8);
+            let counts = tree.record(&context, 0, operations).unwrap();
+            prop_assert_eq!(counts, memory.record(&context, 0, operations).unwrap());
             let changes = tree.apply(&context, operations).unwrap();
             prop_assert_eq!(&changes, &memory.apply(&context, operations).unwrap());
             tree.store_mut().account(&changes).unwrap();
@@ -235,6 +265,7 @@ proptest! {
                 prop_assert_eq!(index.totals(), totals);
                 assert_same(&index, memory.store());
                 assert_same(&index.snapshot(), memory.store());
+                assert_same_history(&index, memory.store());
                 tree = Tree::new(index.begin());
             }
         }
@@ -570,4 +601,47 @@ fn readers_see_whole_batches_while_one_is_written() {
             }
         }
     });
+}
+
+#[test]
+fn history_outlives_the_tree() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = open(directory.path());
+    let operations = [
+        Operation::Place {
+            node: node_id(1),
+            parent: NodeId::ROOT,
+            name: name(1),
+        },
+        Operation::Write {
+            node: node_id(1),
+            value: value(2)(NodeKind::Leaf),
+            replaces: Vec::new(),
+        },
+    ];
+    let apply = |era| {
+        let mut tree = Tree::new(index.begin());
+        tree.record(&context(1), era, &operations).unwrap();
+        tree.apply(&context(1), &operations).unwrap();
+        tree.into_store().commit().unwrap();
+    };
+    apply(0);
+    let before = index.changes(node_id(1)).unwrap();
+    assert_eq!(before.len(), 1);
+    index.clear_tree().unwrap();
+    assert_eq!(index.node(node_id(1)).unwrap(), None);
+    assert_eq!(index.changes(node_id(1)).unwrap(), before);
+    apply(0);
+    assert_eq!(index.changes(node_id(1)).unwrap(), before);
+
+    let mut batch = index.begin();
+    assert_eq!(batch.history_start().unwrap(), HistoryStart::default());
+    batch
+        .start_history(commit_id(9), Timestamp::default())
+        .unwrap();
+    batch.commit().unwrap();
+    index.clear_tree().unwrap();
+    let start = index.history_start().unwrap();
+    assert_eq!(start.era, 1);
+    assert_eq!(start.checkpoint, Some((commit_id(9), Timestamp::default())));
 }

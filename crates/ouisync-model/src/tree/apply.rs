@@ -73,7 +73,8 @@ pub(super) fn apply<S: TreeStore>(
     working.finish()
 }
 
-fn check(operation: &Operation) -> Result<(), IgnoredReason> {
+/// Whether an operation has any effect, on whatever tree.
+pub(super) fn check(operation: &Operation) -> Result<(), IgnoredReason> {
     if operation.node() == NodeId::ROOT {
         return Err(IgnoredReason::Root);
     }

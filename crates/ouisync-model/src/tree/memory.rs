@@ -12,6 +12,7 @@ use crate::{
 };
 
 use super::{
+    history::{HistoryReader, HistoryStore, NodeChange},
     state::{DirectoryPlacement, NodeState},
     store::{TreeReader, TreeStore},
 };
@@ -24,6 +25,8 @@ pub struct MemoryTree {
     placements: BTreeMap<Stamp, DirectoryPlacement>,
     applied: HashSet<CommitId>,
     replaced_early: BTreeSet<(CommitId, u32, NodeId)>,
+    changes: BTreeMap<(NodeId, CommitId), NodeChange>,
+    former: BTreeMap<NodeId, BTreeSet<(Name, NodeId)>>,
 }
 
 impl MemoryTree {
@@ -150,5 +153,50 @@ impl TreeStore for MemoryTree {
             .into_iter()
             .map(|(_, index, node)| (index, node))
             .collect())
+    }
+}
+
+impl HistoryReader for MemoryTree {
+    fn changes(&self, node: NodeId) -> Result<Vec<NodeChange>, Infallible> {
+        let (first, last) = ([0; 32], [0xff; 32]);
+        let range = (node, CommitId::from_bytes(first))..=(node, CommitId::from_bytes(last));
+        Ok(self.changes.range(range).map(|(_, c)| c.clone()).collect())
+    }
+
+    fn former_children(&self, parent: NodeId) -> Result<Vec<(Name, NodeId)>, Infallible> {
+        let former = self.former.get(&parent).into_iter().flatten();
+        Ok(former.cloned().collect())
+    }
+
+    fn former_children_named(
+        &self,
+        parent: NodeId,
+        name: &Name,
+    ) -> Result<Vec<NodeId>, Infallible> {
+        let former = self.former.get(&parent).into_iter().flatten();
+        let named = former.filter(|(known, _)| known == name);
+        Ok(named.map(|(_, node)| *node).collect())
+    }
+
+    fn placements(&self) -> Result<Vec<(Stamp, DirectoryPlacement)>, Infallible> {
+        let all = self.placements.iter();
+        Ok(all
+            .map(|(stamp, record)| (*stamp, record.clone()))
+            .collect())
+    }
+}
+
+impl HistoryStore for MemoryTree {
+    fn put_change(&mut self, node: NodeId, change: &NodeChange) -> Result<(), Infallible> {
+        self.changes.insert((node, change.commit), change.clone());
+        Ok(())
+    }
+
+    fn put_former(&mut self, parent: NodeId, name: &Name, child: NodeId) -> Result<(), Infallible> {
+        self.former
+            .entry(parent)
+            .or_default()
+            .insert((name.clone(), child));
+        Ok(())
     }
 }

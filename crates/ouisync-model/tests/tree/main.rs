@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod devices;
+mod past;
 mod properties;
 mod rules;
 mod scale;

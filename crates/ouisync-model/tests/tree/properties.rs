@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use crate::devices::{Commit, Device, everything, file, label, name, path};
 
 #[derive(Clone, Debug)]
-struct Step {
+pub(crate) struct Step {
     device: usize,
     action: Action,
     /// What the action is done to: an index into whatever there is.
@@ -53,7 +53,7 @@ const NAMES: [&str; 5] = [
     ".d",
 ];
 
-fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     use Action::{
         Delete, DeleteEntryOnly, MakeDirectory, MakeFile, Pull, Relocate, RelocateDirectory,
         Resolve, SetMetadata, Write,
@@ -94,7 +94,7 @@ fn pick<T: Clone>(from: &[T], which: usize) -> Option<T> {
 }
 
 /// Lets three devices act; all their commits in an order that respects causes.
-fn play(steps: &[Step]) -> Vec<Rc<Commit>> {
+pub(crate) fn play(steps: &[Step]) -> Vec<Rc<Commit>> {
     let mut devices = [Device::new(1), Device::new(2), Device::new(3)];
     for step in steps {
         act(&mut devices, step);

@@ -18,9 +18,9 @@ use crate::sealed_map::RecordKey;
 
 /// All links of one name from a directory.
 #[derive(Serialize, Deserialize)]
-struct Links {
-    name: Name,
-    nodes: Vec<NodeId>,
+pub(super) struct Links {
+    pub(super) name: Name,
+    pub(super) nodes: Vec<NodeId>,
 }
 
 fn node<R: Records>(records: &R, node: NodeId) -> Result<Option<NodeState>, IndexError> {
