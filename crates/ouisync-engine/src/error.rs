@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ouisync_model::id::{FolderId, MemberId};
+use ouisync_model::id::{FolderId, MemberId, Timestamp};
 use ouisync_store::{
     content::ContentError,
     error::{ErrorKind as StoreErrorKind, StoreError},
@@ -57,6 +57,18 @@ pub enum EngineError {
     /// Several members match.
     #[error("'{0}' fits several members: give more of its id")]
     AmbiguousMember(String),
+    /// Nothing is or was at this path.
+    #[error("nothing is or was at '{0}'")]
+    UnknownPath(String),
+    /// No such version.
+    #[error("there is no version '{0}'")]
+    UnknownVersion(String),
+    /// Several versions match.
+    #[error("'{0}' fits several versions: give more digits")]
+    AmbiguousVersion(String),
+    /// History doesn't reach so far back on this device.
+    #[error("history before {when} isn't held here", when = .0.to_rfc3339())]
+    NotHeld(Timestamp),
     /// The role of this device is too small.
     #[error("this device is a {role} of the folder and may not {action}")]
     Forbidden {
@@ -153,13 +165,18 @@ impl EngineError {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownFolder(_) | Self::UnknownMember(_) => ErrorKind::NotFound,
+            Self::UnknownFolder(_)
+            | Self::UnknownMember(_)
+            | Self::UnknownPath(_)
+            | Self::UnknownVersion(_)
+            | Self::NotHeld(_) => ErrorKind::NotFound,
             Self::NameTaken(_)
             | Self::AlreadyMember(_)
             | Self::LastOwner(_)
             | Self::HomeInUse(_) => ErrorKind::Conflict,
             Self::BadName(_)
             | Self::AmbiguousMember(_)
+            | Self::AmbiguousVersion(_)
             | Self::WrongPassphrase
             | Self::PassphraseNeeded
             | Self::KeyRingUnused

@@ -22,7 +22,10 @@ use ouisync_store::{
 };
 use tracing::{info, warn};
 
-use crate::error::{EngineError, ErrorKind};
+use crate::{
+    error::{EngineError, ErrorKind},
+    past::Timeline,
+};
 
 const ARRIVAL: &str = "arrival";
 /// How often accepted commits had been quarantined when the index was built: one that applied such a commit is made anew.
@@ -42,6 +45,8 @@ pub(crate) struct Readable {
     names: RwLock<BTreeMap<MemberId, String>>,
     /// A reader that was used last: its opened frames are likely to be wanted again.
     idle: Mutex<Option<ChunkReader<Index, Arc<Store>>>>,
+    /// The last timeline read, with what it was read at.
+    timeline: Mutex<Option<((u64, u64), Arc<Timeline>)>>,
 }
 
 /// What applying commits changed.
@@ -82,6 +87,7 @@ impl Readable {
             keys: RwLock::new(keys),
             names: RwLock::new(names),
             idle: Mutex::default(),
+            timeline: Mutex::default(),
         };
         readable.replay()?;
         Ok(readable)
@@ -274,7 +280,7 @@ impl Readable {
     }
 
     /// How a member is called in names of conflicts.
-    fn label(&self, member: &MemberId) -> String {
+    pub(crate) fn label(&self, member: &MemberId) -> String {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         names
             .get(member)
@@ -346,6 +352,23 @@ impl Readable {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         ChunkReader::new(keys, self.index.clone(), self.store.clone())
+    }
+
+    /// The timeline as `read` reads it, unless nothing was applied since it was read last.
+    pub(crate) fn timeline(
+        &self,
+        read: impl FnOnce(&Store) -> Result<Timeline, EngineError>,
+    ) -> Result<Arc<Timeline>, EngineError> {
+        let at = (self.index.position().commits, self.store.withdrawals());
+        let mut known = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((read_at, timeline)) = &*known
+            && *read_at == at
+        {
+            return Ok(timeline.clone());
+        }
+        let timeline = Arc::new(read(&self.store)?);
+        *known = Some((at, timeline.clone()));
+        Ok(timeline)
     }
 
     /// Reads long chunk lists that have come, so that use of their chunks is counted.

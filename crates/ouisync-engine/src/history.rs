@@ -1,0 +1,144 @@
+//! Plain data about what was: versions of files, the timeline of a folder, what is deleted and what can be brought back.
+
+use ouisync_model::{
+    id::{CommitId, MemberId, NodeId, OpId, Timestamp},
+    name::Name,
+    operation::{Metadata, Value},
+    tree::history::ChangeCounts,
+};
+
+/// Names from the folder's top; empty for the top itself.
+pub type FolderPath = Vec<Name>;
+
+/// Which state is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The present one. For what is deleted now: the last one before.
+    Latest,
+    /// The state at a moment.
+    At(Timestamp),
+    /// The state that a commit made, or a version of a file: at least 4 digits of the commit's id, for one of several
+    /// operations a dot and its index.
+    Version(String),
+}
+
+/// What to tell of history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// A file, a directory or the folder.
+    pub path: FolderPath,
+    /// Nothing that counts only before this.
+    pub since: Option<Timestamp>,
+    /// Nothing that counts only after this.
+    pub until: Option<Timestamp>,
+    /// At most so many, the newest.
+    pub limit: usize,
+}
+
+/// What happened, the newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Of a file, its versions; of a directory or folder, its changes.
+    pub events: Events,
+    /// There is more than the limit.
+    pub more: bool,
+    /// History before this isn't held here; `None` when it is whole.
+    pub begins: Option<Timestamp>,
+}
+
+/// What happened to a file, or to all in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// Of a file or link.
+    Versions(Vec<FileVersion>),
+    /// Of a directory or the folder.
+    Changes(Vec<FolderChange>),
+}
+
+/// What was done to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// It was new.
+    Created,
+    /// It got other content.
+    Edited,
+    /// It was deleted.
+    Deleted,
+    /// It was brought back after a deletion.
+    Restored,
+    /// It was moved or renamed.
+    Moved,
+    /// Only its metadata changed.
+    Described,
+    /// One of several concurrent versions was taken away.
+    Settled,
+}
+
+/// What one commit did to one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileVersion {
+    /// The file.
+    pub node: NodeId,
+    /// Names the version: the commit, and the index of the operation among several of that commit in this history.
+    pub version: String,
+    /// The operation: the write, where there is one.
+    pub op: OpId,
+    /// Wall time of the author's device.
+    pub time: Timestamp,
+    /// From when on it counts; see `docs/format/tree.md`, "Moments".
+    pub moment: Timestamp,
+    /// Who did it.
+    pub author: MemberId,
+    /// What was done.
+    pub action: Action,
+    /// Where the file was then.
+    pub path: FolderPath,
+    /// Where it had been, when it was moved.
+    pub from: Option<FolderPath>,
+    /// Its content after that; `None` once deleted.
+    pub value: Option<Value>,
+    /// Its metadata after that.
+    pub metadata: Metadata,
+    /// It is what the folder shows now.
+    pub current: bool,
+    /// Its content can be read without fetching anything.
+    pub here: bool,
+}
+
+/// What one commit did to a directory or the folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderChange {
+    /// The commit.
+    pub commit: CommitId,
+    /// Wall time of the author's device.
+    pub time: Timestamp,
+    /// From when on it counts.
+    pub moment: Timestamp,
+    /// Who did it.
+    pub author: MemberId,
+    /// How much was done.
+    pub counts: ChangeCounts,
+}
+
+/// Something that is deleted and could be brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedEntry {
+    /// Where it was.
+    pub path: FolderPath,
+    /// It is a directory.
+    pub is_directory: bool,
+    /// Wall time of the device that deleted it.
+    pub time: Timestamp,
+    /// The last moment at which it was there.
+    pub last: Timestamp,
+    /// Who deleted it.
+    pub author: MemberId,
+    /// Files and links in it that were deleted; 1 for a file.
+    pub files: u64,
+    /// Their bytes when they were deleted.
+    pub bytes: u64,
+    /// A file's last version.
+    pub version: Option<String>,
+    /// A file's last content can be read without fetching anything.
+    pub here: bool,
+}
