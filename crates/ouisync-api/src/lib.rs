@@ -9,4 +9,6 @@ pub mod duration;
 pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod history;
+pub mod moment;
 pub mod sse;

@@ -7,8 +7,9 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 
 use crate::{
     commands::{
-        completions, connect, demo, device, folder, invite, join, keyring, lock, member, members,
-        passphrase, pause, repair, resume, revoke, serve, service, status, unlock, verify, wait,
+        completions, connect, deleted, demo, device, folder, history, invite, join, keyring, lock,
+        member, members, passphrase, pause, repair, resume, revoke, serve, service, status, unlock,
+        verify, wait,
     },
     context::Context,
 };
@@ -65,6 +66,8 @@ enum Command {
     Members(members::Arguments),
     Member(member::Arguments),
     Status(status::Arguments),
+    History(history::Arguments),
+    Deleted(deleted::Arguments),
     Wait(wait::Arguments),
     Verify(verify::Arguments),
     Repair(repair::Arguments),
@@ -98,6 +101,8 @@ impl Command {
             Self::Members(arguments) => arguments.run(context).await,
             Self::Member(arguments) => arguments.run(context).await,
             Self::Status(arguments) => arguments.run(context).await,
+            Self::History(arguments) => arguments.run(context).await,
+            Self::Deleted(arguments) => arguments.run(context).await,
             Self::Wait(arguments) => arguments.run(context).await,
             Self::Verify(arguments) => arguments.run(context).await,
             Self::Repair(arguments) => arguments.run(context).await,
@@ -120,6 +125,7 @@ impl Command {
             Self::Join(_) => {
                 Some("The daemon goes on trying to join; 'ouisync status' shows when it has.")
             }
+            Self::History(_) | Self::Deleted(_) => Some("Nothing was changed."),
             Self::Wait(_) | Self::Status(_) => {
                 Some("Nothing was changed; the daemon goes on syncing.")
             }
@@ -289,6 +295,8 @@ mod tests {
             "ouisync pause",
             "ouisync resume Notes",
             "ouisync folder confirm Notes --deletion",
+            "ouisync history Notes:a --since yesterday --limit 5",
+            "ouisync deleted Notes --all",
             "ouisync folder confirm Notes --directory",
         ] {
             CommandLine::try_parse_from(line.split(' '))

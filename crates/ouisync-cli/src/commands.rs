@@ -4,8 +4,10 @@ pub mod demo;
 
 pub(crate) mod completions;
 pub(crate) mod connect;
+pub(crate) mod deleted;
 pub(crate) mod device;
 pub(crate) mod folder;
+pub(crate) mod history;
 pub(crate) mod invite;
 pub(crate) mod join;
 pub(crate) mod keyring;

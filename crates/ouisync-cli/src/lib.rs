@@ -6,6 +6,7 @@ pub mod command_line;
 pub mod commands;
 
 mod context;
+mod location;
 mod output;
 mod passphrase;
 mod progress;

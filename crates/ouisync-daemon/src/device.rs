@@ -1,5 +1,6 @@
 //! The running device: the engine, and a plain directory for each folder that can be read.
 
+mod past;
 mod roots;
 mod service;
 mod translate;

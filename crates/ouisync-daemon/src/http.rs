@@ -5,6 +5,7 @@ pub(crate) mod guard;
 pub(crate) mod routes;
 
 mod answer;
+mod past;
 mod streams;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use ouisync_api::{
     },
     error::ErrorBody,
     event::Event,
+    history::{Deleted, DeletedRequest, History, HistoryRequest},
 };
 use tokio::sync::{broadcast, watch};
 
@@ -19,8 +20,14 @@ pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, ErrorBody>>
 /// Where a check tells its bytes done and in all; it stops when nobody listens any more.
 pub(crate) type CheckWatch = watch::Sender<(u64, u64)>;
 
+/// What the HTTP interface can ask of folders' past.
+pub(crate) trait PastService {
+    fn history(&self, folder: String, request: HistoryRequest) -> Reply<'_, History>;
+    fn deleted(&self, folder: String, request: DeletedRequest) -> Reply<'_, Vec<Deleted>>;
+}
+
 /// The running device. A `folder` is a name or an id; a `member` an id, a beginning of one, or a name.
-pub(crate) trait Service: Send + Sync + 'static {
+pub(crate) trait Service: PastService + Send + Sync + 'static {
     fn device(&self) -> Reply<'_, Device>;
     fn connect(&self, address: String) -> Reply<'_, ()>;
     fn folders(&self) -> Reply<'_, Vec<Folder>>;

@@ -2,6 +2,7 @@
 
 mod bind;
 mod folders;
+pub mod history;
 mod report;
 
 use std::{

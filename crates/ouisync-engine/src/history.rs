@@ -7,6 +7,9 @@ use ouisync_model::{
     tree::history::ChangeCounts,
 };
 
+/// Digits of a commit's id that name a version.
+const DIGITS: usize = 12;
+
 /// Names from the folder's top; empty for the top itself.
 pub type FolderPath = Vec<Name>;
 
@@ -118,6 +121,18 @@ pub struct FolderChange {
     pub author: MemberId,
     /// How much was done.
     pub counts: ChangeCounts,
+}
+
+impl FolderChange {
+    /// Names the state after it.
+    pub fn version(&self) -> String {
+        short(&self.commit)
+    }
+}
+
+/// The beginning of a commit's id, by which people name it.
+pub(crate) fn short(commit: &CommitId) -> String {
+    commit.to_string()[..DIGITS].to_owned()
 }
 
 /// Something that is deleted and could be brought back.

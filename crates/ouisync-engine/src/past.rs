@@ -130,7 +130,9 @@ impl Timeline {
     /// The one commit whose id begins so.
     fn find(&self, digits: &str) -> Result<CommitId, EngineError> {
         let is_valid = digits.len() >= MIN_DIGITS
-            && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            && digits
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let mut found = self
             .commits
             .keys()
@@ -158,8 +160,9 @@ pub(crate) struct State {
 impl Past {
     /// Takes a snapshot.
     pub(crate) fn new(readable: Arc<Readable>) -> Result<Self, EngineError> {
+        let at = readable.timeline_at();
         let index = readable.index.snapshot();
-        let timeline = readable.timeline(|store| Timeline::read(&index, store))?;
+        let timeline = readable.timeline(at, |store| Timeline::read(&index, store))?;
         Ok(Self {
             readable,
             index,

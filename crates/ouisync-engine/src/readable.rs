@@ -354,12 +354,17 @@ impl Readable {
         ChunkReader::new(keys, self.index.clone(), self.store.clone())
     }
 
+    /// What the timeline depends on; ask before the index is read.
+    pub(crate) fn timeline_at(&self) -> (u64, u64) {
+        (self.index.position().commits, self.store.withdrawals())
+    }
+
     /// The timeline as `read` reads it, unless nothing was applied since it was read last.
     pub(crate) fn timeline(
         &self,
+        at: (u64, u64),
         read: impl FnOnce(&Store) -> Result<Timeline, EngineError>,
     ) -> Result<Arc<Timeline>, EngineError> {
-        let at = (self.index.position().commits, self.store.withdrawals());
         let mut known = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((read_at, timeline)) = &*known
             && *read_at == at

@@ -199,3 +199,45 @@ pub struct Timestamp {
     /// Nanoseconds within the second, below 1,000,000,000.
     pub nanoseconds: u32,
 }
+
+impl Timestamp {
+    /// 9999-12-31T23:59:59Z.
+    const LAST: i64 = 253_402_300_799;
+
+    /// `YYYY-MM-DD` in UTC; times before 1970 or after 9999 are shown as the first or last such day.
+    pub fn date(&self) -> String {
+        let days = self.seconds.clamp(0, Self::LAST) / 86_400;
+        // Days to civil date by Howard Hinnant, "chrono-compatible low-level date algorithms": years begin in March.
+        let shifted = days + 719_468;
+        let era = shifted / 146_097;
+        let day_of_era = shifted % 146_097;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 {
+            from_march + 3
+        } else {
+            from_march - 9
+        };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        format!("{year:04}-{month:02}-{day:02}")
+    }
+
+    /// As RFC 3339 in UTC, with a fraction where there is one; clamped like [`Self::date`].
+    pub fn to_rfc3339(&self) -> String {
+        let second = self.seconds.clamp(0, Self::LAST) % 86_400;
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let fraction = match self.nanoseconds {
+            0 => String::new(),
+            nanoseconds => format!(".{nanoseconds:09}")
+                .trim_end_matches('0')
+                .to_owned(),
+        };
+        format!(
+            "{}T{hour:02}:{minute:02}:{second:02}{fraction}Z",
+            self.date()
+        )
+    }
+}

@@ -4,6 +4,7 @@
 
 mod attention;
 mod daemon;
+mod history;
 mod keyring;
 mod locks;
 mod members;

@@ -508,7 +508,7 @@ fn check_passphrase(passphrase: &str) -> Result<(), ErrorBody> {
     Ok(())
 }
 
-fn engine<T>(outcome: Result<T, EngineError>) -> Result<T, ErrorBody> {
+pub(super) fn engine<T>(outcome: Result<T, EngineError>) -> Result<T, ErrorBody> {
     outcome.map_err(|error| {
         let body = from_engine(&error);
         if body.kind == ErrorKind::Internal {

@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     answer::{Answer, Input, Refusal},
-    guard, streams,
+    guard, past, streams,
 };
 use crate::{home::Token, refusal, service::Service};
 
@@ -88,6 +88,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(openapi))
+        .merge(past::short())
         .layer(middleware::from_fn(guard::limit));
     // These take as long as they take; they end with their connection or the daemon.
     let long = OpenApiRouter::new()
@@ -129,11 +130,11 @@ async fn wrong_method() -> Refusal {
     )
 }
 
-fn done(outcome: Result<(), ErrorBody>) -> Answer<Done> {
+pub(super) fn done(outcome: Result<(), ErrorBody>) -> Answer<Done> {
     outcome.map(|()| Json(Done::OK)).map_err(Refusal::new)
 }
 
-fn answer<T>(outcome: Result<T, ErrorBody>) -> Answer<T> {
+pub(super) fn answer<T>(outcome: Result<T, ErrorBody>) -> Answer<T> {
     outcome.map(Json).map_err(Refusal::new)
 }
 

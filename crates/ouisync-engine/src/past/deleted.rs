@@ -14,13 +14,10 @@ use ouisync_model::{
     },
 };
 
-use super::{
-    Past,
-    events::{short, show},
-};
+use super::{Past, events::show};
 use crate::{
     error::EngineError,
-    history::{DeletedEntry, FolderPath},
+    history::{DeletedEntry, FolderPath, short},
 };
 
 /// Deletions of one author that are so far apart at most, in seconds, are one.
@@ -113,7 +110,11 @@ impl Past {
             let mut below = BTreeSet::new();
             for start in starts {
                 let nodes = self.index.children_named(start, name)?;
-                below.extend(nodes.into_iter().filter(|node| node.kind() == NodeKind::Directory));
+                below.extend(
+                    nodes
+                        .into_iter()
+                        .filter(|node| node.kind() == NodeKind::Directory),
+                );
             }
             starts = below;
         }

@@ -18,11 +18,8 @@ use ouisync_model::{
 use super::Past;
 use crate::{
     error::EngineError,
-    history::{Action, Events, FileVersion, FolderChange, History, HistoryQuery},
+    history::{Action, Events, FileVersion, FolderChange, History, HistoryQuery, short},
 };
-
-/// Digits of a commit's id that name a version.
-pub(super) const DIGITS: usize = 12;
 
 /// What is or was at a path.
 #[derive(Default)]
@@ -76,9 +73,7 @@ impl Past {
         limit: usize,
     ) -> (Vec<FolderChange>, bool) {
         let mut found: Vec<_> = counts
-            .filter(|(commit, counts)| {
-                !counts.is_empty() && in_time(self.timeline.moment(commit))
-            })
+            .filter(|(commit, counts)| !counts.is_empty() && in_time(self.timeline.moment(commit)))
             .filter_map(|(commit, counts)| Some((self.timeline.commits.get(&commit)?, counts)))
             .map(|(commit, counts)| {
                 let time = &commit.time;
@@ -299,7 +294,7 @@ impl Walk {
                 .collect();
             let placement = before.placement.as_ref();
             self.place = placement.map(|placement| (placement.parent, placement.name.clone()));
-            self.metadata = before.metadata.map(|(_, metadata)| metadata).unwrap_or_default();
+            self.metadata = before.metadata.shown();
             self.was_live |= self.is_live();
         }
         let (lived, place) = (self.is_live(), self.place.clone());
@@ -311,8 +306,15 @@ impl Walk {
                     self.place = Some((*parent, name.clone()));
                     op = op.or(Some(here));
                 }
-                Change::SetMetadata(metadata) => {
-                    self.metadata = *metadata;
+                Change::SetMetadata(change) => {
+                    let Metadata {
+                        executable,
+                        modified,
+                    } = self.metadata;
+                    self.metadata = Metadata {
+                        executable: change.executable.unwrap_or(executable),
+                        modified: change.modified.unwrap_or(modified),
+                    };
                     op = op.or(Some(here));
                 }
                 Change::Write { value, replaces } => {
@@ -339,12 +341,14 @@ impl Walk {
             Some((_, value)) => Some(value.clone()),
             None => {
                 let live = self.values.values().rev();
-                live.into_iter().find(|value| **value != Value::Deleted).cloned()
+                live.into_iter()
+                    .find(|value| **value != Value::Deleted)
+                    .cloned()
             }
         };
-        let current = written
-            .as_ref()
-            .is_some_and(|(op, value)| *value != Value::Deleted && self.now.content.contains_key(op));
+        let current = written.as_ref().is_some_and(|(op, value)| {
+            *value != Value::Deleted && self.now.content.contains_key(op)
+        });
         Step {
             action,
             op: written.map(|(op, _)| op).or(op),
@@ -358,10 +362,13 @@ impl Walk {
 /// When a file last left a path.
 fn left(changes: &[NodeChange], parents: &BTreeSet<NodeId>, name: &Name) -> Option<Stamp> {
     let places = changes.iter().flat_map(|change| {
-        change.changes.iter().filter_map(|(index, part)| match part {
-            Change::Place { parent, name } => Some((change.stamp(*index), parent, name)),
-            _ => None,
-        })
+        change
+            .changes
+            .iter()
+            .filter_map(|(index, part)| match part {
+                Change::Place { parent, name } => Some((change.stamp(*index), parent, name)),
+                _ => None,
+            })
     });
     let (mut inside, mut last) = (false, None);
     for (stamp, parent, called) in places {
@@ -387,11 +394,6 @@ fn name_versions(versions: &mut [FileVersion]) {
             version.version = format!("{}.{}", version.version, version.op.index);
         }
     }
-}
-
-/// The beginning of a commit's id, by which people name it.
-pub(crate) fn short(commit: &CommitId) -> String {
-    commit.to_string()[..DIGITS].to_owned()
 }
 
 /// A path for people.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{CommitId, Lamport, MemberId, NodeId, NodeKind, OpId, Stamp, Timestamp},
     name::Name,
-    operation::{Metadata, Operation, Value},
+    operation::{MetadataChange, Operation, Value},
 };
 
 use super::{
@@ -55,7 +55,7 @@ pub enum Change {
         replaces: Vec<OpId>,
     },
     /// Described.
-    SetMetadata(Metadata),
+    SetMetadata(MetadataChange),
 }
 
 impl NodeChange {
@@ -234,7 +234,7 @@ pub(super) fn record<S: HistoryStore>(
                     replaces: replaces.clone(),
                 },
             ),
-            Operation::SetMetadata { node, metadata } => (node, Change::SetMetadata(*metadata)),
+            Operation::SetMetadata { node, change } => (node, Change::SetMetadata(*change)),
         };
         nodes.entry(*node).or_default().push((index, change));
     }

@@ -111,24 +111,7 @@ fn misleads(c: char) -> bool {
 
 /// `YYYY-MM-DD` in UTC; times before 1970 or after 9999 are shown as the first or last such day.
 fn date(time: Timestamp) -> String {
-    const LAST: i64 = 253_402_300_799;
-    let days = time.seconds.clamp(0, LAST) / 86_400;
-    // Days to civil date by Howard Hinnant, "chrono-compatible low-level date algorithms": years begin in March.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    time.date()
 }
 
 #[cfg(test)]

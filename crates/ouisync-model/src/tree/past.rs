@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     history::{Change, HistoryReader},
-    state::{ContentValue, NodeState, Placement},
+    state::{ContentValue, MetadataState, NodeState, Placement},
     store::TreeReader,
 };
 
@@ -147,10 +147,9 @@ impl<'a, H: HistoryReader> PastTree<'a, H> {
                         };
                         written.insert(stamp.op, content);
                     }
-                    Change::SetMetadata(metadata) => {
-                        if state.metadata.is_none_or(|(held, _)| held < stamp) {
-                            state.metadata = Some((stamp, metadata));
-                        }
+                    Change::SetMetadata(change) => {
+                        let set = MetadataState::set_by(stamp, &change);
+                        state.metadata = state.metadata.later(set);
                     }
                 }
             }
@@ -163,9 +162,7 @@ impl<'a, H: HistoryReader> PastTree<'a, H> {
             state.placement = self.directories.get(&node).cloned();
         }
         state.existing_children = 0;
-        let known =
-            state.placement.is_some() || state.metadata.is_some() || !state.content.is_empty();
-        Ok(known.then_some(state))
+        Ok((state != NodeState::default()).then_some(state))
     }
 
     /// The nodes that were placed in `parent`, whether they existed or not.

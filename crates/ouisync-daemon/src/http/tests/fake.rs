@@ -13,10 +13,11 @@ use ouisync_api::{
     },
     error::{ErrorBody, ErrorKind},
     event::Event,
+    history::{Deleted, DeletedRequest, History, HistoryRequest},
 };
 use tokio::sync::{Notify, broadcast};
 
-use crate::service::{CheckWatch, Reply, Service};
+use crate::service::{CheckWatch, PastService, Reply, Service};
 
 pub(super) struct Fake {
     calls: Mutex<Vec<String>>,
@@ -224,5 +225,23 @@ impl Service for Fake {
     }
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+}
+
+impl PastService for Fake {
+    fn history(&self, folder: String, request: HistoryRequest) -> Reply<'_, History> {
+        self.note(format!("history {folder} {request:?}"));
+        ok(History {
+            folder,
+            path: request.path.unwrap_or_default(),
+            versions: None,
+            changes: Some(vec![]),
+            more: false,
+            begins: None,
+        })
+    }
+    fn deleted(&self, folder: String, request: DeletedRequest) -> Reply<'_, Vec<Deleted>> {
+        self.note(format!("deleted {folder} {request:?}"));
+        ok(vec![])
     }
 }

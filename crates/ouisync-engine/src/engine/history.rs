@@ -1,0 +1,68 @@
+//! What the engine tells of folders' history.
+
+use std::collections::BTreeMap;
+
+use ouisync_model::id::{FolderId, MemberId};
+
+use super::{Engine, blocking};
+use crate::{
+    error::EngineError,
+    history::{DeletedEntry, FolderPath, History, HistoryQuery},
+    past::Past,
+    status::Role,
+};
+
+/// Who wrote what history tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Authors {
+    /// Devices' names, where they can be read.
+    pub names: BTreeMap<MemberId, String>,
+    /// This device's present key.
+    pub own: Option<MemberId>,
+}
+
+impl Engine {
+    /// What happened to a file, in a directory, or in the folder.
+    pub async fn history(
+        &self,
+        folder: FolderId,
+        query: HistoryQuery,
+    ) -> Result<History, EngineError> {
+        let past = self.past(folder).await?;
+        blocking(move || past.history(&query)).await
+    }
+
+    /// What is deleted below a directory and could be brought back, by path.
+    pub async fn deleted(
+        &self,
+        folder: FolderId,
+        directory: FolderPath,
+    ) -> Result<Vec<DeletedEntry>, EngineError> {
+        let past = self.past(folder).await?;
+        blocking(move || past.deleted(&directory)).await
+    }
+
+    /// The members that wrote, by name.
+    pub fn authors(&self, folder: FolderId) -> Result<Authors, EngineError> {
+        let folder = self.folder(&folder)?;
+        Ok(Authors {
+            names: folder.shared.names(),
+            own: folder.shared.snapshot().own_member,
+        })
+    }
+
+    /// The folder's history as it is now; a folder that can't be read has none.
+    pub(super) async fn past(&self, folder: FolderId) -> Result<Past, EngineError> {
+        let folder = self.folder(&folder)?;
+        let Some(readable) = folder.shared.readable() else {
+            return Err(match folder.shared.snapshot().role {
+                Some(Role::Safe) => EngineError::Forbidden {
+                    role: "safe",
+                    action: "read it",
+                },
+                _ => EngineError::Locked,
+            });
+        };
+        blocking(move || Past::new(readable)).await
+    }
+}
