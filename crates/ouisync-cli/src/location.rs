@@ -228,7 +228,7 @@ mod tests {
         Folder {
             folder: "00".repeat(32),
             name: name.to_owned(),
-            role: Role::Owner,
+            role: Some(Role::Owner),
             path: path.map(|path| path.to_str().unwrap().to_owned()),
         }
     }
