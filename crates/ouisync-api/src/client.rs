@@ -24,8 +24,8 @@ use crate::{
     data::{
         AttachRequest, ConfirmRequest, Confirmation, ConnectRequest, CreateRequest, Device, Done,
         Folder, FolderSelection, FolderStatus, Health, Invitation, InviteRequest, JoinRequest,
-        KeyRingRequest, LockRequest, Member, PassphraseRequest, RevokeRequest, Role, RoleRequest,
-        UnlockRequest, Verification, WaitRequest,
+        KeyRingRequest, LockRequest, Member, PassphraseRequest, RecoveryKit, RecoveryKitRequest,
+        RevokeRequest, Role, RoleRequest, UnlockRequest, Verification, WaitRequest,
     },
     endpoint,
     error::{ApiError, ErrorBody, ErrorKind},
@@ -285,6 +285,16 @@ impl Client {
     /// Unlocks one folder or all; gives those that can be read now.
     pub async fn unlock(&self, request: &UnlockRequest) -> Result<Vec<Folder>, ClientError> {
         self.post("/v1/unlock", request).await
+    }
+
+    /// A folder's recovery kit.
+    pub async fn recovery_kit(
+        &self,
+        folder: &str,
+        request: &RecoveryKitRequest,
+    ) -> Result<RecoveryKit, ClientError> {
+        self.post(&format!("{}/recovery-kit", folder_path(folder)), request)
+            .await
     }
 
     /// Sets or changes the passphrase.

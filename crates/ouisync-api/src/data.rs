@@ -399,6 +399,22 @@ pub struct UnlockRequest {
     pub passphrase: Option<String>,
 }
 
+/// Asks for a folder's recovery kit.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryKitRequest {
+    /// The passphrase, where one is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<String>,
+}
+
+/// A folder's recovery kit.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecoveryKit {
+    /// Its text; secret.
+    pub text: String,
+}
+
 /// Takes the operating system's key ring into use, or out of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -437,6 +453,8 @@ redacted!(
     LockRequest,
     UnlockRequest,
     PassphraseRequest,
+    RecoveryKitRequest,
+    RecoveryKit,
     KeyRingRequest
 );
 

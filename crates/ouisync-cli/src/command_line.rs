@@ -8,8 +8,8 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 use crate::{
     commands::{
         completions, connect, deleted, demo, device, folder, history, invite, join, keyring, lock,
-        member, members, passphrase, pause, repair, resume, revoke, serve, service, status, unlock,
-        verify, wait,
+        member, members, passphrase, pause, recovery_kit, repair, resume, revoke, serve, service,
+        status, unlock, verify, wait,
     },
     context::Context,
 };
@@ -75,6 +75,7 @@ enum Command {
     Unlock(unlock::Arguments),
     Passphrase(passphrase::Arguments),
     Keyring(keyring::Arguments),
+    RecoveryKit(recovery_kit::Arguments),
     Pause(pause::Arguments),
     Resume(resume::Arguments),
     Completions(completions::Arguments),
@@ -110,6 +111,7 @@ impl Command {
             Self::Unlock(arguments) => arguments.run(context).await,
             Self::Passphrase(arguments) => arguments.run(context).await,
             Self::Keyring(arguments) => arguments.run(context).await,
+            Self::RecoveryKit(arguments) => arguments.run(context).await,
             Self::Pause(arguments) => arguments.run(context).await,
             Self::Resume(arguments) => arguments.run(context).await,
             Self::Completions(arguments) => arguments.run(),

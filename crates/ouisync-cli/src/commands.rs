@@ -16,6 +16,7 @@ pub(crate) mod member;
 pub(crate) mod members;
 pub(crate) mod passphrase;
 pub(crate) mod pause;
+pub(crate) mod recovery_kit;
 pub(crate) mod repair;
 pub(crate) mod resume;
 pub(crate) mod revoke;

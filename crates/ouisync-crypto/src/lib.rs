@@ -12,6 +12,7 @@ pub mod keys;
 pub mod keystore;
 pub mod pack;
 pub mod proof;
+pub mod recovery_kit;
 pub mod roster;
 mod seal;
 pub mod secret;

@@ -5,8 +5,8 @@ use std::{future::Future, pin::Pin};
 use ouisync_api::{
     data::{
         Confirmation, CreateRequest, Device, Folder, FolderStatus, Invitation, InviteRequest,
-        JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest, Role, UnlockRequest,
-        Verification,
+        JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest, RecoveryKit,
+        RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
     error::ErrorBody,
     event::Event,
@@ -48,6 +48,7 @@ pub(crate) trait Service: PastService + Send + Sync + 'static {
     fn repair(&self, folder: Option<String>) -> Reply<'_, Verification>;
     fn lock(&self, request: LockRequest) -> Reply<'_, ()>;
     fn unlock(&self, request: UnlockRequest) -> Reply<'_, Vec<Folder>>;
+    fn recovery_kit(&self, folder: String, request: RecoveryKitRequest) -> Reply<'_, RecoveryKit>;
     fn set_key_ring(&self, request: KeyRingRequest) -> Reply<'_, ()>;
     fn set_passphrase(&self, request: PassphraseRequest) -> Reply<'_, ()>;
     fn pause(&self, folder: Option<String>) -> Reply<'_, ()>;

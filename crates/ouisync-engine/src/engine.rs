@@ -3,6 +3,7 @@
 mod bind;
 mod folders;
 pub mod history;
+mod recovery;
 mod report;
 
 use std::{

@@ -505,20 +505,8 @@ impl Folder {
     /// Members' names, for conflict names and lists; those that can't be read here are left out.
     pub(crate) fn names(&self) -> BTreeMap<MemberId, String> {
         let roster = self.roster();
-        let members = roster.state().members();
-        let ids = members.flat_map(|member| {
-            let retired = member
-                .retired
-                .iter()
-                .copied()
-                .map(move |retired| (retired, member.member));
-            std::iter::once((member.member, member.member)).chain(retired)
-        });
-        ids.filter_map(|(id, present)| {
-            let name = roster.member_name(&id, &self.keys);
-            let name = name.or_else(|| roster.member_name(&present, &self.keys));
-            name.map(|name| (id, name))
-        })
-        .collect()
+        let keys = roster.member_keys().into_iter();
+        keys.filter_map(|key| Some((key, roster.member_name(&key, &self.keys)?)))
+            .collect()
     }
 }

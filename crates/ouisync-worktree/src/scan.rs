@@ -67,10 +67,16 @@ impl Runner {
             }
             // Both halves of a rename may not have been heard of yet.
             self.drain();
-            let more = std::mem::take(&mut self.to_scan);
-            let mut more: Vec<_> = more.into_iter().collect();
-            more.extend(self.old_places(&pass)?);
+            let mut more = self.old_places(&pass)?;
             more.retain(|(slot, scope)| pass.wants(*slot, scope));
+            for (slot, scope) in std::mem::take(&mut self.to_scan) {
+                let (now, later) = pass.split(slot, scope);
+                more.extend(now.map(|scope| (slot, scope)));
+                // It was looked at already, perhaps before what was heard.
+                if let Some(scope) = later {
+                    self.scan_soon(slot, scope);
+                }
+            }
             if more.is_empty() {
                 break;
             }

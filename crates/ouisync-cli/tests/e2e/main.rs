@@ -10,4 +10,5 @@ mod locks;
 mod members;
 mod node;
 mod private;
+mod reader;
 mod sync;

@@ -69,6 +69,18 @@ impl Roster {
             .find_map(|known| Some((known.epoch, keys.read_secret(&known.epoch)?)))
     }
 
+    /// All keys that entries made members, present, retired and removed ones.
+    pub fn member_keys(&self) -> BTreeSet<MemberId> {
+        let keys = self.nodes.iter();
+        keys.filter_map(|node| match &node.entry.statement().action {
+            RosterAction::Found { owner, .. } => Some(owner.member),
+            RosterAction::Join { certificate, .. } => Some(certificate.member),
+            RosterAction::Succeed { member, .. } => Some(*member),
+            _ => None,
+        })
+        .collect()
+    }
+
     /// The name of a present or former member; `None` if unknown or if the keys don't read it. Control characters are
     /// replaced.
     pub fn member_name(&self, member: &MemberId, keys: &FolderKeys) -> Option<String> {

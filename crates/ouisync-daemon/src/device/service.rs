@@ -6,7 +6,7 @@ use ouisync_api::{
     data::{
         self, Confirmation, CreateRequest, Folder, FolderState, FolderStatus, Invitation,
         InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest,
-        Problem, Role, UnlockRequest, Verification,
+        Problem, RecoveryKit, RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
     error::{ErrorBody, ErrorKind},
     event::Event,
@@ -272,6 +272,15 @@ impl Service for Device {
                 .iter()
                 .map(|summary| inner.describe(summary))
                 .collect())
+        })
+    }
+
+    fn recovery_kit(&self, folder: String, request: RecoveryKitRequest) -> Reply<'_, RecoveryKit> {
+        Box::pin(async move {
+            let folder = self.inner.find(&folder)?.folder;
+            let kit = self.inner.engine.recovery_kit(folder, request.passphrase);
+            let text = engine(kit.await)?.to_string();
+            Ok(RecoveryKit { text })
         })
     }
 

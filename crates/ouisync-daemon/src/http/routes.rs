@@ -13,8 +13,8 @@ use ouisync_api::{
     data::{
         AttachRequest, CheckUpdate, ConfirmRequest, ConnectRequest, CreateRequest, Device, Done,
         Folder, FolderSelection, FolderStatus, Health, Invitation, InviteRequest, JoinRequest,
-        KeyRingRequest, LockRequest, Member, PassphraseRequest, RevokeRequest, RoleRequest,
-        UnlockRequest, Verification, WaitRequest,
+        KeyRingRequest, LockRequest, Member, PassphraseRequest, RecoveryKit, RecoveryKitRequest,
+        RevokeRequest, RoleRequest, UnlockRequest, Verification, WaitRequest,
     },
     error::{ApiError, ErrorBody, ErrorKind},
     event::Event,
@@ -83,6 +83,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(set_role))
         .routes(routes!(lock))
         .routes(routes!(unlock))
+        .routes(routes!(recovery_kit))
         .routes(routes!(set_passphrase))
         .routes(routes!(set_key_ring))
         .routes(routes!(pause))
@@ -350,6 +351,17 @@ async fn unlock(
     Input(request): Input<UnlockRequest>,
 ) -> Answer<Vec<Folder>> {
     answer(api.service.unlock(request).await)
+}
+
+/// A folder's reading secrets, for its people to keep outside of any device. Needs the passphrase where one is set.
+#[utoipa::path(post, path = "/v1/folders/{folder}/recovery-kit", params(("folder" = String, Path, description = "Name or id")),
+    request_body = RecoveryKitRequest, responses((status = 200, body = RecoveryKit), (status = "default", body = ApiError)))]
+async fn recovery_kit(
+    State(api): State<Api>,
+    Path(folder): Path<String>,
+    Input(request): Input<RecoveryKitRequest>,
+) -> Answer<RecoveryKit> {
+    answer(api.service.recovery_kit(folder, request).await)
 }
 
 /// Sets or changes the passphrase.

@@ -107,6 +107,21 @@ impl Keys {
         }
     }
 
+    /// Refuses whoever doesn't know the passphrase, where one is set; takes the time of Argon2id.
+    pub(crate) fn check_passphrase(&self, passphrase: Option<&str>) -> Result<(), EngineError> {
+        let Some((None, slots)) = self.slots() else {
+            return Ok(());
+        };
+        let passphrase = passphrase.ok_or(EngineError::PassphraseNeeded)?;
+        let fail = |error| from_store(error, SLOTS);
+        let key = slots
+            .store()
+            .passphrase_key(passphrase.as_bytes())
+            .map_err(fail)?;
+        slots.store().open(&key).map_err(fail)?;
+        Ok(())
+    }
+
     /// Seals by a new key in the key ring instead; nothing happens when it is so already. The passphrase is needed where one is set.
     pub(crate) fn enable_ring(&self, passphrase: Option<&str>) -> Result<(), EngineError> {
         let _changing = lock(&self.changing);

@@ -1,7 +1,7 @@
 //! Listing directories and sorting what differs from the records.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     io,
     os::fd::OwnedFd,
 };
@@ -81,6 +81,24 @@ impl Pass {
                 Scope::All { .. } => true,
                 Scope::Names(names) => names.iter().any(|name| !self.saw(slot, name)),
             }
+    }
+
+    /// What of something heard this pass has still to look at, and what is left for the next one: this one looks at nothing
+    /// twice, and what it saw may have changed since.
+    pub(crate) fn split(&self, slot: Slot, scope: Scope) -> (Option<Scope>, Option<Scope>) {
+        match scope {
+            scope if self.listed.contains(&slot) => (None, Some(scope)),
+            Scope::Names(names) => {
+                let (later, now): (BTreeSet<_>, BTreeSet<_>) =
+                    names.into_iter().partition(|name| self.saw(slot, name));
+                let some = |names: BTreeSet<_>| (!names.is_empty()).then_some(Scope::Names(names));
+                (some(now), some(later))
+            }
+            all if self.seen.iter().any(|(seen, _)| *seen == slot) => {
+                (Some(all.clone()), Some(all))
+            }
+            all => (Some(all), None),
+        }
     }
 
     pub(crate) fn saw(&self, slot: Slot, name: &Name) -> bool {
@@ -451,3 +469,38 @@ const READ_ONLY: &str = "It was changed here, but this device may only read the 
 /// What a removed member is told of its own changes.
 const REMOVED: &str = "It was changed here after this device was removed from the folder: the change is kept here, in this directory, and is not sent. \
      Copy what others should have to a folder of which this device is a member, or ask an owner for a new invitation.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directories::ROOT;
+
+    fn names(names: &[&str]) -> BTreeSet<Name> {
+        let names = names.iter();
+        names.map(|name| Name::new(*name).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_heard_of_something_seen_is_left_for_the_next_pass() {
+        let all = |deep| Scope::All { deep };
+        let mut pass = Pass::default();
+        let split = pass.split(ROOT, all(true));
+        assert_eq!(split, (Some(all(true)), None));
+        pass.seen
+            .extend(names(&["a"]).into_iter().map(|name| (ROOT, name)));
+        assert_eq!(
+            pass.split(ROOT, Scope::Names(names(&["a", "b"]))),
+            (
+                Some(Scope::Names(names(&["b"]))),
+                Some(Scope::Names(names(&["a"])))
+            )
+        );
+        assert_eq!(
+            pass.split(ROOT, all(false)),
+            (Some(all(false)), Some(all(false)))
+        );
+        pass.listed.insert(ROOT);
+        let heard = Scope::Names(names(&["made after the listing"]));
+        assert_eq!(pass.split(ROOT, heard.clone()), (None, Some(heard)));
+    }
+}

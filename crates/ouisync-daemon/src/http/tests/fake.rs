@@ -8,8 +8,8 @@ use std::{
 use ouisync_api::{
     data::{
         Confirmation, CreateRequest, Device, Folder, FolderState, FolderStatus, Invitation,
-        InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest, Role,
-        UnlockRequest, Verification,
+        InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest,
+        RecoveryKit, RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
     error::{ErrorBody, ErrorKind},
     event::Event,
@@ -210,6 +210,11 @@ impl Service for Fake {
     }
     fn unlock(&self, _: UnlockRequest) -> Reply<'_, Vec<Folder>> {
         ok(vec![])
+    }
+    fn recovery_kit(&self, _: String, _: RecoveryKitRequest) -> Reply<'_, RecoveryKit> {
+        ok(RecoveryKit {
+            text: "kit".to_owned(),
+        })
     }
     fn set_key_ring(&self, _: KeyRingRequest) -> Reply<'_, ()> {
         ok(())
