@@ -16,6 +16,9 @@ pub const MAX_RECORD_FRAMES: u32 = 32;
 /// Length of a record's header in bytes.
 pub const BULK_HEADER_LENGTH: usize = 48;
 
+/// A payload begins at a multiple of this in memory, so that it can go to a disk past the system's cache.
+const ALIGNMENT: usize = 4096;
+
 /// What a record carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BulkHeader {
@@ -154,7 +157,7 @@ impl BulkReceiver {
                         let header = BulkHeader::decode(bytes);
                         let length = header.payload_length()?;
                         self.header = Some(header);
-                        self.buffer = BytesMut::with_capacity(length);
+                        self.buffer = aligned(length);
                     }
                     Some(header) => {
                         let payload = std::mem::take(&mut self.buffer).freeze();
@@ -180,6 +183,15 @@ impl BulkReceiver {
             }
         }
     }
+}
+
+/// An empty buffer with room for `length` bytes.
+fn aligned(length: usize) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(length + ALIGNMENT);
+    let padding = buffer.as_ptr().align_offset(ALIGNMENT);
+    buffer.resize(padding, 0);
+    buffer.advance(padding);
+    buffer
 }
 
 #[cfg(test)]

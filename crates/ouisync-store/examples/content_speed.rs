@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::BytesMut;
 use ouisync_crypto::{
     keys::FolderKeys,
     secret::{EpochSecret, ReadSecret},
@@ -40,10 +41,10 @@ impl FrameSource for Packs {
         Ok(self.packs.get(pack).map(|pack| pack.size.frames()))
     }
 
-    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
+    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError> {
         let pack = self.packs.get(pack).ok_or(StoreError::PackAbsent(*pack))?;
         let (first, count) = (first as usize * 65536, count as usize * 65536);
-        Ok(pack.bytes[first..first + count].to_vec())
+        Ok(BytesMut::from(&pack.bytes[first..first + count]))
     }
 }
 

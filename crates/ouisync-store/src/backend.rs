@@ -4,6 +4,8 @@
 
 use std::{fmt, io, path::Path, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::catalogue::records::Records;
 
 pub mod directory;
@@ -50,7 +52,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn write_at(&self, file: &Path, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Reads exactly `length` bytes at `offset`; `UnexpectedEof` when the file is shorter.
-    fn read_at(&self, file: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    fn read_at(&self, file: &Path, offset: u64, length: usize) -> io::Result<Bytes>;
 
     /// Moves a file, replacing what is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::BytesMut;
 use ouisync_model::{
     id::{ChunkId, PackId},
     operation::{ChunkPlace, ChunkRef, FileContent, FileData, PackSize},
@@ -34,7 +35,7 @@ pub trait FrameSource {
     fn frame_count(&self, pack: &PackId) -> Result<Option<u32>, StoreError>;
 
     /// Reads `count` whole sealed frames from frame `first` on.
-    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError>;
+    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError>;
 
     /// A reader goes on to other packs; only a hint.
     fn finished(&self, pack: &PackId, frames: u32) {
@@ -60,8 +61,11 @@ impl FrameSource for Store {
             .map(|info| info.size.frames()))
     }
 
-    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
-        Ok(Store::read_frames(self, *pack, first, count)?.into())
+    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError> {
+        let frames = Store::read_frames(self, *pack, first, count)?;
+        Ok(frames
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&*shared)))
     }
 
     fn finished(&self, pack: &PackId, frames: u32) {
@@ -76,7 +80,7 @@ impl<T: FrameSource + ?Sized> FrameSource for &T {
         (**self).frame_count(pack)
     }
 
-    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
+    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError> {
         (**self).read_frames(pack, first, count)
     }
 
@@ -90,7 +94,7 @@ impl<T: FrameSource + ?Sized> FrameSource for Arc<T> {
         (**self).frame_count(pack)
     }
 
-    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
+    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError> {
         (**self).read_frames(pack, first, count)
     }
 
@@ -187,7 +191,7 @@ impl PackNeeds {
 /// Reads one file's content, in order or at any place.
 ///
 /// Each chunk is opened whole and checked before any byte of it is given. Needs memory for about three chunks of the greatest
-/// length, half a MiB of frames, and 36 bytes for each chunk of the file.
+/// length, seven MiB of frames, and 36 bytes for each chunk of the file.
 pub struct ContentReader<P, F> {
     reader: ChunkReader<P, F>,
     content: FileContent,

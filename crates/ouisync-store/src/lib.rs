@@ -1,5 +1,6 @@
 //! Packs, commits, live set and index on disk: crash safety, garbage collection, checker.
 
+mod aligned;
 pub mod backend;
 pub mod catalogue;
 pub mod checkpoint;

@@ -23,6 +23,8 @@ use ouisync_model::{
 };
 use rand_core::CryptoRng;
 
+use crate::aligned::AlignedBuffer;
+
 /// Bytes of plaintext in the largest pack: no stored chunk can be longer.
 pub const MAX_PLAINTEXT: usize = plaintext_capacity(MAX_FRAMES) as usize;
 /// A second pack is opened when the first one holds this much: a small batch is one pack, which shows least.
@@ -61,14 +63,14 @@ impl FramePosition {
 /// Large buffers for reuse. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct PackBuffers {
-    spare: Arc<Mutex<Vec<Vec<u8>>>>,
+    spare: Arc<Mutex<Vec<AlignedBuffer>>>,
 }
 
 impl PackBuffers {
     /// Buffers kept when nobody uses them.
     const SPARE: usize = 3;
 
-    fn take(&self) -> Vec<u8> {
+    fn take(&self) -> AlignedBuffer {
         self.spare
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -76,7 +78,7 @@ impl PackBuffers {
             .unwrap_or_default()
     }
 
-    fn give_back(&self, mut buffer: Vec<u8>) {
+    fn give_back(&self, mut buffer: AlignedBuffer) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < Self::SPARE {
             buffer.clear();
@@ -87,7 +89,7 @@ impl PackBuffers {
 
 /// The bytes of a finished pack; its buffer is reused when this is dropped.
 pub struct PackBytes {
-    bytes: Vec<u8>,
+    bytes: AlignedBuffer,
     buffers: PackBuffers,
 }
 
@@ -142,7 +144,7 @@ pub struct StoredChunk<'a> {
 /// A pack that is being filled.
 struct OpenPack {
     key: PackKey,
-    bytes: Vec<u8>,
+    bytes: AlignedBuffer,
     /// Plaintext bytes so far.
     filled: usize,
     /// Hashes of the frames sealed so far.
@@ -180,7 +182,7 @@ impl OpenPack {
             self.seal_before(position.frame);
             let (part, after) = rest.split_at(rest.len().min(position.room));
             self.bytes
-                .resize(position.frame as usize * FRAME_LENGTH + position.offset, 0);
+                .resize(position.frame as usize * FRAME_LENGTH + position.offset);
             self.bytes.extend_from_slice(part);
             self.filled += part.len();
             rest = after;
@@ -197,7 +199,7 @@ impl OpenPack {
     /// Seals the first frame that isn't. `size` matters only where it is one frame.
     fn seal(&mut self, index: u32, last: bool, size: PackSize) {
         let start = index as usize * FRAME_LENGTH;
-        self.bytes.resize(start + FRAME_LENGTH, 0);
+        self.bytes.resize(start + FRAME_LENGTH);
         let frame: &mut Frame = (&mut self.bytes[start..])
             .try_into()
             .expect("resized to one frame");

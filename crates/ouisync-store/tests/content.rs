@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::BytesMut;
 use ouisync_crypto::{
     keys::FolderKeys,
     secret::{EpochSecret, ReadSecret},
@@ -40,12 +41,14 @@ impl FrameSource for Packs {
             .map(|bytes| (bytes.len() / 65536) as u32))
     }
 
-    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<Vec<u8>, StoreError> {
+    fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError> {
         for frame in first..first + count {
             *self.read.borrow_mut().entry((*pack, frame)).or_default() += 1;
         }
         let bytes = self.packs.get(pack).ok_or(StoreError::PackAbsent(*pack))?;
-        Ok(bytes[first as usize * 65536..(first + count) as usize * 65536].to_vec())
+        Ok(BytesMut::from(
+            &bytes[first as usize * 65536..(first + count) as usize * 65536],
+        ))
     }
 }
 

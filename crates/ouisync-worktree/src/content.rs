@@ -18,10 +18,17 @@ use ouisync_model::{
     tree::entry::Entry,
 };
 
-use crate::{directories::Slot, disk, files::record_of, place::Staged, record::Record};
+use self::{ahead::Source, writer::Writer};
+use crate::{
+    directories::Slot,
+    disk,
+    files::{LARGE, record_of},
+    place::Staged,
+    record::Record,
+};
 
-/// Zeros are looked for in pieces of this length.
-const BLOCK: usize = 4096;
+mod ahead;
+mod writer;
 
 /// Why content can't be brought into the staging directory.
 #[derive(Debug)]
@@ -44,11 +51,9 @@ pub(crate) struct Transfer {
 /// Where the bytes come from and go.
 enum Output {
     File {
-        file: File,
-        stream: Box<dyn ContentStream>,
+        writer: Writer,
+        source: Source,
         at: u64,
-        /// End of what was written; a hole may follow.
-        written: u64,
         size: u64,
         old: Option<Old>,
     },
@@ -83,11 +88,23 @@ impl Transfer {
                 };
                 let file = disk::create_file(staging, &temporary, entry.metadata.executable)
                     .map_err(TransferError::Disk)?;
+                let large = content.size >= LARGE;
+                let (writer, source) = match large {
+                    // What is copied from the old version is not read, so reading ahead would be in vain.
+                    true if old.is_none() => (
+                        Writer::large(file, disk::open_direct(staging, &temporary).ok()),
+                        Source::ahead(stream),
+                    ),
+                    true => (
+                        Writer::large(file, disk::open_direct(staging, &temporary).ok()),
+                        Source::new(stream),
+                    ),
+                    false => (Writer::small(file), Source::new(stream)),
+                };
                 Output::File {
-                    file,
-                    stream,
+                    writer,
+                    source,
                     at: 0,
-                    written: 0,
                     size: content.size,
                     old,
                 }
@@ -130,10 +147,9 @@ impl Transfer {
     /// Writes about `budget` bytes more; tells whether all is written.
     pub(crate) fn advance(&mut self, budget: u64) -> Result<bool, TransferError> {
         let Output::File {
-            file,
-            stream,
+            writer,
+            source,
             at,
-            written,
             size,
             old,
         } = &mut self.output
@@ -146,23 +162,23 @@ impl Transfer {
                 && let Some(chunk) = old.next.pop_front()
                 && let Some(offset) = old.offsets.get(&chunk.chunk)
             {
-                copy_range(&old.file, *offset, file, *at, chunk.length.into())
+                let length = u64::from(chunk.length);
+                writer
+                    .copy_in(*at, length, |file| {
+                        copy_range(&old.file, *offset, file, *at, length)
+                    })
                     .map_err(TransferError::Disk)?;
-                stream.skip_chunk().map_err(TransferError::Engine)?;
-                *at += u64::from(chunk.length);
-                *written = *at;
+                source.skip_chunk().map_err(TransferError::Engine)?;
+                *at += length;
                 continue;
             }
-            match stream.next_chunk().map_err(TransferError::Engine)? {
+            match source.next_chunk().map_err(TransferError::Engine)? {
                 Some((offset, bytes)) => {
-                    let end = write_sparse(file, offset, &bytes).map_err(TransferError::Disk)?;
-                    *written = (*written).max(end);
+                    writer.write(offset, &bytes).map_err(TransferError::Disk)?;
                     *at = offset + bytes.len() as u64;
                 }
                 None => {
-                    if written != size {
-                        file.set_len(*size).map_err(TransferError::Disk)?;
-                    }
+                    writer.finish(*size).map_err(TransferError::Disk)?;
                     return Ok(true);
                 }
             }
@@ -174,7 +190,8 @@ impl Transfer {
     pub(crate) fn finish(&mut self) -> Result<Staged, TransferError> {
         let fingerprint = match &self.output {
             Output::Symlink(fingerprint) => *fingerprint,
-            Output::File { file, old, .. } => {
+            Output::File { writer, old, .. } => {
+                let file = writer.file();
                 if let (Some(old), Some(replaced)) = (old, &self.replaced) {
                     let now = disk::stat_handle(&old.file).map_err(TransferError::Disk)?;
                     if now.fingerprint != replaced.fingerprint {
@@ -236,34 +253,6 @@ impl Old {
     }
 }
 
-/// Writes all but blocks of zeros; returns where the last written block ends, 0 if none was written.
-fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<u64> {
-    // Blocks end at multiples of their length in the file, where holes can begin.
-    let mut from = 0;
-    let mut written_from: Option<usize> = None;
-    let mut end = 0;
-    while from < bytes.len() {
-        let in_block = usize::try_from((offset + from as u64) % BLOCK as u64).unwrap_or(0);
-        let to = (from + BLOCK - in_block).min(bytes.len());
-        let zero = bytes[from..to].iter().all(|byte| *byte == 0);
-        match (zero, written_from) {
-            (true, Some(start)) => {
-                file.write_all_at(&bytes[start..from], offset + start as u64)?;
-                written_from = None;
-                end = offset + from as u64;
-            }
-            (false, None) => written_from = Some(from),
-            _ => {}
-        }
-        from = to;
-    }
-    if let Some(start) = written_from {
-        file.write_all_at(&bytes[start..], offset + start as u64)?;
-        end = offset + bytes.len() as u64;
-    }
-    Ok(end)
-}
-
 /// Copies a range, by sharing blocks where the file system can.
 fn copy_range(from: &File, mut offset: u64, to: &File, mut at: u64, length: u64) -> io::Result<()> {
     let mut left = length;
@@ -283,31 +272,4 @@ fn copy_range(from: &File, mut offset: u64, to: &File, mut at: u64, length: u64)
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::MetadataExt;
-
-    #[test]
-    fn zeros_become_holes() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(directory.path().join("f"))
-            .unwrap();
-        let mut bytes = vec![0; 1 << 20];
-        bytes[5] = 1;
-        bytes[700_000] = 2;
-        // In pieces that don't fit the blocks.
-        for (index, piece) in bytes.chunks(100_001).enumerate() {
-            write_sparse(&file, index as u64 * 100_001, piece).unwrap();
-        }
-        file.set_len(1 << 20).unwrap();
-        assert_eq!(std::fs::read(directory.path().join("f")).unwrap(), bytes);
-        assert!(file.metadata().unwrap().blocks() * 512 < 100_000);
-    }
 }

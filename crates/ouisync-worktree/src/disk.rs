@@ -165,6 +165,12 @@ pub(crate) fn create_file(directory: impl AsFd, name: &[u8], executable: bool) -
     Ok(fs::openat(directory, name, flags, Mode::from_raw_mode(mode))?.into())
 }
 
+/// Opens a file that was just created, to write past the system's cache.
+pub(crate) fn open_direct(directory: impl AsFd, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(fs::openat(directory, name, flags, Mode::empty())?.into())
+}
+
 pub(crate) fn read_link(directory: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
     Ok(fs::readlinkat(directory, name, Vec::new())?.into_bytes())
 }

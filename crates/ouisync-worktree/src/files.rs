@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Files from this size on come after all others, one at a time, in slices.
-const LARGE: u64 = 16 << 20;
+pub(crate) const LARGE: u64 = 16 << 20;
 /// Bytes of a large file written before other work gets its turn.
 const SLICE: u64 = 64 << 20;
 /// Bytes staged before they are put in place.

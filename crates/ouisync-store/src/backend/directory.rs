@@ -1,25 +1,38 @@
 //! A store in a directory of the file system.
+//!
+//! Large pieces go to and from the disk past the system's cache of files where the file system can do that: on the way through
+//! it they would be copied once more and push out what people use.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use rustix::fs::{Advice, fadvise};
+use bytes::Bytes;
+use rustix::fs::{Advice, OFlags, fadvise};
 
 use crate::{
+    aligned::{self, AlignedBuffer},
     backend::{Backend, CatalogueLimits, Listed},
     catalogue::{fjall_records::FjallRecords, records::Records},
     error::StoreError,
 };
 
+/// Shorter pieces go through the cache.
+const DIRECT_FROM: usize = 256 * 1024;
+
 /// Files in a directory that only its owner can read.
 #[derive(Debug)]
 pub struct DirectoryBackend {
     root: PathBuf,
+    /// The file system reads and writes past the cache, as far as is known.
+    direct: AtomicBool,
 }
 
 impl DirectoryBackend {
@@ -39,11 +52,40 @@ impl DirectoryBackend {
                 .and_then(|parent| parent.sync_all())
                 .map_err(StoreError::sync("the name of the store's directory"))?;
         }
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            direct: AtomicBool::new(true),
+        })
     }
 
     fn path(&self, relative: &Path) -> PathBuf {
         self.root.join(relative)
+    }
+
+    /// Tries to do something past the cache, with a file opened for that; `None` if it must go through the cache.
+    fn direct<T>(
+        &self,
+        path: &Path,
+        options: &mut OpenOptions,
+        action: impl FnOnce(File) -> io::Result<T>,
+    ) -> Option<io::Result<T>> {
+        if !self.direct.load(Ordering::Relaxed) {
+            return None;
+        }
+        let flags = OFlags::DIRECT.bits().cast_signed();
+        match options.custom_flags(flags).open(path).and_then(action) {
+            // Some file systems refuse to open a file so, others to use it.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                self.direct.store(false, Ordering::Relaxed);
+                None
+            }
+            result => Some(result),
+        }
     }
 
     fn list(
@@ -109,19 +151,33 @@ impl Backend for DirectoryBackend {
     }
 
     fn write_at(&self, file: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path(file))?;
-        file.write_all_at(bytes, offset)
+        let path = self.path(file);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        if bytes.len() >= DIRECT_FROM
+            && aligned::is_aligned(offset, bytes)
+            && let Some(written) = self.direct(&path, &mut options.clone(), |file| {
+                file.write_all_at(bytes, offset)
+            })
+        {
+            return written;
+        }
+        options.open(path)?.write_all_at(bytes, offset)
     }
 
-    fn read_at(&self, file: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
-        File::open(self.path(file))?.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+    fn read_at(&self, file: &Path, offset: u64, length: usize) -> io::Result<Bytes> {
+        let path = self.path(file);
+        let mut bytes = AlignedBuffer::zeroed(length);
+        if length >= DIRECT_FROM
+            && aligned::is_aligned(offset, &bytes)
+            && let Some(read) = self.direct(&path, OpenOptions::new().read(true), |file| {
+                file.read_exact_at(&mut bytes, offset)
+            })
+        {
+            return read.map(|()| bytes.into());
+        }
+        File::open(path)?.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes.into())
     }
 
     fn forget_cached(&self, file: &Path) {

@@ -10,6 +10,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
+
 use crate::{
     backend::{Backend, CatalogueLimits, Listed},
     catalogue::records::{Changes, Records, Visit},
@@ -376,7 +378,7 @@ impl Backend for FaultyBackend {
         disk.write(file, offset, bytes)
     }
 
-    fn read_at(&self, file: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read_at(&self, file: &Path, offset: u64, length: usize) -> io::Result<Bytes> {
         let disk = self.disk();
         let inode = disk.inode(file)?;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
@@ -384,7 +386,7 @@ impl Backend for FaultyBackend {
             .checked_add(length)
             .and_then(|end| disk.inodes[inode].bytes.get(start..end));
         bytes
-            .map(<[u8]>::to_vec)
+            .map(Bytes::copy_from_slice)
             .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use bytes::BytesMut;
 use ouisync_crypto::{
     keys::{ChunkIdKey, FolderKeys},
     pack::{FRAME_LENGTH, Frame, PackHeader, PackKey, frames_of_plaintext, plaintext_capacity},
@@ -16,6 +17,9 @@ use crate::{chunker::SizeLevel, pack_builder::FramePosition};
 
 /// Opened frames kept, one a pack: neighbouring chunks share frames, and a file's chunks alternate between packs.
 const FRAMES_KEPT: usize = 8;
+/// Packs of which sealed frames are read ahead, and the most frames read at once: 2 MiB.
+const AHEAD_KEPT: usize = 3;
+const MOST_AHEAD: u32 = 32;
 /// Packs whose key and length are kept.
 const PACKS_KEPT: usize = 8;
 
@@ -37,6 +41,8 @@ pub struct ChunkReader<P, F> {
     packs: Vec<OpenedPack>,
     /// Most recently used last.
     frames: Vec<OpenedFrame>,
+    /// Most recently used last.
+    ahead: Vec<Ahead>,
     decompressor: Option<zstd::bulk::Decompressor<'static>>,
     stored: Vec<u8>,
 }
@@ -45,6 +51,17 @@ struct OpenedPack {
     pack: PackId,
     frames: u32,
     key: Arc<PackKey>,
+}
+
+/// Sealed frames of a pack that were read along with the ones before: who reads on is not kept waiting by the disk each time.
+struct Ahead {
+    pack: PackId,
+    /// The frame after the last one that was taken.
+    next: u32,
+    /// Frames from there on.
+    frames: BytesMut,
+    /// Frames that were read last time.
+    step: u32,
 }
 
 struct OpenedFrame {
@@ -62,6 +79,7 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
             source,
             packs: Vec::new(),
             frames: Vec::new(),
+            ahead: Vec::new(),
             decompressor: None,
             stored: Vec::new(),
         }
@@ -96,6 +114,20 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
         place: &ChunkPlace,
         plaintext: &mut Vec<u8>,
     ) -> Result<(), ContentError> {
+        let read = self.read_whole(pack, place, plaintext);
+        if read.is_err() {
+            // The pack may be repaired meanwhile.
+            self.ahead.clear();
+        }
+        read
+    }
+
+    fn read_whole(
+        &mut self,
+        pack: &PackId,
+        place: &ChunkPlace,
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), ContentError> {
         let damaged = || ContentError::Damaged(*pack);
         let (start, length) = (place.offset as usize, place.length as usize);
         if length > SizeLevel::MAX_CHUNK || place.stored as usize > SizeLevel::MAX_CHUNK {
@@ -104,6 +136,7 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
         plaintext.clear();
         match place.encoding {
             Encoding::Raw if place.stored == place.length => {
+                plaintext.reserve(length);
                 self.read_stored(pack, start, length, plaintext)?;
             }
             Encoding::Raw => return Err(damaged()),
@@ -181,27 +214,66 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
             take(frame);
             next += 1;
         }
-        if next == indices.end {
-            return Ok(());
-        }
-        let count = indices.end - next;
-        let mut sealed = self
-            .source
-            .read_frames(pack, next, count)
-            .map_err(ContentError::store(*pack))?;
-        let (sealed, extra) = sealed.as_chunks_mut::<FRAME_LENGTH>();
-        if sealed.len() != count as usize || !extra.is_empty() {
-            return Err(ContentError::Damaged(*pack));
-        }
-        for (index, frame) in (next..).zip(sealed.iter_mut()) {
-            key.open_frame(index, index + 1 == frames, frame)
-                .map_err(|_| ContentError::Damaged(*pack))?;
-            take(frame);
-        }
-        if let Some(last) = sealed.last() {
-            self.keep_frame(pack, indices.end - 1, last);
+        while next < indices.end {
+            let mut sealed = self.sealed_frames(pack, next, indices.end - next, frames)?;
+            let (sealed, _) = sealed.as_chunks_mut::<FRAME_LENGTH>();
+            for frame in &mut *sealed {
+                key.open_frame(next, next + 1 == frames, frame)
+                    .map_err(|_| ContentError::Damaged(*pack))?;
+                take(frame);
+                next += 1;
+            }
+            if let Some(last) = sealed.last()
+                && next == indices.end
+            {
+                self.keep_frame(pack, next - 1, last);
+            }
         }
         Ok(())
+    }
+
+    /// Between one and `most` sealed frames from frame `first` on of a pack of `total` frames.
+    fn sealed_frames(
+        &mut self,
+        pack: &PackId,
+        first: u32,
+        most: u32,
+        total: u32,
+    ) -> Result<BytesMut, ContentError> {
+        let known = self.ahead.iter().position(|ahead| ahead.pack == *pack);
+        let known = known.map(|at| self.ahead.remove(at));
+        let mut ahead = known
+            .filter(|ahead| ahead.next == first)
+            .unwrap_or_else(|| Ahead {
+                pack: *pack,
+                next: first,
+                frames: BytesMut::new(),
+                step: 0,
+            });
+        if ahead.frames.is_empty() {
+            let step = (2 * ahead.step)
+                .clamp(most, MOST_AHEAD.max(most))
+                .min(total - first);
+            let read = match self.source.read_frames(pack, first, step) {
+                // What was not asked for must not be in the way.
+                Err(_) if step > most => self.source.read_frames(pack, first, most),
+                read => read,
+            };
+            ahead.frames = read.map_err(ContentError::store(*pack))?;
+            ahead.step = step;
+            let (frames, extra) = ahead.frames.as_chunks::<FRAME_LENGTH>();
+            if frames.is_empty() || frames.len() > step as usize || !extra.is_empty() {
+                return Err(ContentError::Damaged(*pack));
+            }
+        }
+        let length = ahead.frames.len().min(most as usize * FRAME_LENGTH);
+        let frames = ahead.frames.split_to(length);
+        ahead.next += (length / FRAME_LENGTH) as u32;
+        if self.ahead.len() == AHEAD_KEPT {
+            self.ahead.remove(0);
+        }
+        self.ahead.push(ahead);
+        Ok(frames)
     }
 
     /// A frame opened before.
@@ -252,10 +324,12 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
             .source
             .read_frames(pack, 0, 1)
             .map_err(ContentError::store(*pack))?;
-        let mut first: Box<Frame> = first
-            .into_boxed_slice()
-            .try_into()
-            .map_err(|_| ContentError::Damaged(*pack))?;
+        let mut first: Box<Frame> = Box::new(
+            first
+                .as_ref()
+                .try_into()
+                .map_err(|_| ContentError::Damaged(*pack))?,
+        );
         let (_, key) = self
             .keys
             .folder

@@ -315,7 +315,7 @@ impl Store {
             count as usize * FRAME_LENGTH,
         );
         match read {
-            Ok(bytes) => Ok(Bytes::from(bytes)),
+            Ok(bytes) => Ok(bytes),
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) =>
             {

@@ -44,8 +44,8 @@ fn files(backend: &dyn Backend) {
     backend.write_at(a, 4, b"tail").unwrap();
     backend.write_at(a, 1, b"he").unwrap();
     assert_eq!(backend.length(a).unwrap(), Some(8));
-    assert_eq!(backend.read_at(a, 0, 8).unwrap(), b"\0he\0tail");
-    assert_eq!(backend.read_at(a, 6, 2).unwrap(), b"il");
+    assert_eq!(backend.read_at(a, 0, 8).unwrap(), b"\0he\0tail"[..]);
+    assert_eq!(backend.read_at(a, 6, 2).unwrap(), b"il"[..]);
     assert_eq!(
         backend.read_at(a, 6, 3).unwrap_err().kind(),
         io::ErrorKind::UnexpectedEof
