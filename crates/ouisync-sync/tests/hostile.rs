@@ -419,3 +419,46 @@ fn without_rights_there_is_only_the_roster() {
             .any(|message| matches!(message, FolderMessage::Heads { .. }))
     );
 }
+
+#[test]
+fn a_pack_that_was_here_already_is_told_whoever_brings_its_commit() {
+    const OTHER: PeerKey = PeerKey(2);
+    let mut victim = Victim::new();
+    let pack = victim.sync.facts_mut().add_pack(size(0), 1);
+    victim.sync.peer_connected(OTHER, Rights::Current, None);
+    let heads = victim.sync.facts().roster_heads();
+    for message in [
+        FolderMessage::Roster { heads },
+        FolderMessage::Heads { chains: Vec::new() },
+        FolderMessage::Accepted { commits: 0 },
+    ] {
+        victim.sync.message(OTHER, message);
+        victim.settle();
+    }
+    let commit = victim.sync.facts().compose(AUTHOR, vec![(pack, size(0))]);
+    let bytes = commit.to_bytes();
+    // One announces a commit of its own; the other is faster to send it.
+    victim.say(FolderMessage::Heads {
+        chains: vec![Chain {
+            author: AUTHOR,
+            sequence: commit.sequence,
+            head: CommitId::from_bytes(*blake3::hash(&bytes).as_bytes()),
+        }],
+    });
+    victim.sent.clear();
+    let commits = vec![Blob(bytes)];
+    let lacking = Vec::new();
+    victim
+        .sync
+        .message(OTHER, FolderMessage::Commits { commits, lacking });
+    victim.settle();
+    let told = victim.sent.iter().filter(
+        |message| matches!(message, FolderMessage::Received { packs } if packs.contains(&pack)),
+    );
+    assert_eq!(
+        told.count(),
+        2,
+        "both take us to lack it: {:?}",
+        victim.sent
+    );
+}

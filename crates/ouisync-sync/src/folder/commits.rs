@@ -152,8 +152,13 @@ impl<F: FolderFacts> FolderSync<F> {
         }
     }
 
+    /// Tells whether we lack the pack of a commit that the peer has, too, but not from us: it takes us to lack it.
     fn owe_lack(facts: &F, state: &mut Peer, pack: PackId) {
         match facts.pack(&pack) {
+            // Here before the commit was: the pack was live once and is again.
+            Some(pack_facts) if pack_facts.live && pack_facts.state == PackState::Durable => {
+                state.packs.received_owed.push(pack);
+            }
             Some(pack_facts) if pack_facts.live && pack_facts.state != PackState::Durable => {
                 state.packs.inventory_owed.push_back(pack);
                 if pack_facts.state == PackState::Stored {
