@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask ci`, `tidy`, `bench`, `bounds`.
+//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `bench`, `bounds`.
 //!
 //! One module per task; nothing of the product is imported, so that a broken build can still be checked.
 
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod ci;
+mod fuzz;
 mod tidy;
 
 #[derive(Parser)]
@@ -22,6 +23,8 @@ struct Arguments {
 enum Task {
     /// Every check that a change must pass
     Ci(ci::Options),
+    /// Look for inputs that break decoders and the sync state machine
+    Fuzz(fuzz::Options),
     /// Architecture, sources and licences
     Tidy,
     /// Compare with rsync and syncthing on loopback
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     std::env::set_current_dir(workspace()).context("entering the workspace")?;
     match arguments.task {
         Task::Ci(options) => ci::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Bounds(options) => bench::bounds::run(&options),

@@ -496,7 +496,7 @@ fn seal_body(
     Ok(seal::seal_once(secret.body_key(salt).expose(), aad, padded))
 }
 
-fn read_body(plaintext: &[u8]) -> Option<CommitBody> {
+pub(crate) fn read_body(plaintext: &[u8]) -> Option<CommitBody> {
     let (prefix, rest) = plaintext.split_first_chunk::<LENGTH_PREFIX>()?;
     let length = usize::try_from(u32::from_le_bytes(*prefix)).ok()?;
     let (compressed, padding) = rest.split_at_checked(length)?;

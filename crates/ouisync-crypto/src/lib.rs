@@ -6,6 +6,8 @@ pub mod commit;
 mod encoding;
 pub mod envelope;
 pub mod frame_hash;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod identity;
 pub mod invitation;
 pub mod keys;

@@ -1,11 +1,13 @@
 //! Which names are not synced: rules of `.ouisyncignore` files, and this program's own names.
 
+mod text;
+
 use std::{
     collections::HashMap, ffi::OsStr, io::Read, os::fd::AsFd, os::unix::ffi::OsStrExt,
     path::PathBuf,
 };
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::Gitignore;
 use ouisync_model::name::Name;
 
 use crate::{
@@ -51,13 +53,7 @@ impl Rules {
         disk::open_file(directory, RULES)?
             .take(LIMIT)
             .read_to_end(&mut text)?;
-        let mut builder = GitignoreBuilder::new(".");
-        for line in String::from_utf8_lossy(&text).lines() {
-            // A line that is no pattern says nothing, as in git.
-            let _ = builder.add_line(None, line);
-        }
-        let rules = builder.build().unwrap_or_else(|_| Gitignore::empty());
-        self.by_directory.insert(slot, (found, rules));
+        self.by_directory.insert(slot, (found, text::parse(&text)));
         Ok(true)
     }
 
