@@ -4,6 +4,7 @@
 //! daemon sees it and stops the work.
 
 mod past;
+mod retention;
 mod stream;
 mod transport;
 

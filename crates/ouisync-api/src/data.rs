@@ -286,6 +286,18 @@ pub struct FolderStatus {
     pub missing_bytes: u64,
     /// Ciphertext that this device stores.
     pub stored_bytes: u64,
+    /// The part of it that the folder needs as it is now.
+    #[serde(default)]
+    pub live_bytes: u64,
+    /// The part of it that only history needs.
+    #[serde(default)]
+    pub history_bytes: u64,
+    /// Most ciphertext that the host allows a safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// Ciphertext that the folder needs now and that the quota leaves no room for.
+    #[serde(default)]
+    pub refused_bytes: u64,
     /// Visible conflict entries.
     pub conflicts: u64,
     /// What needs the user's attention.

@@ -11,4 +11,5 @@ pub mod error;
 pub mod event;
 pub mod history;
 pub mod moment;
+pub mod retention;
 pub mod sse;

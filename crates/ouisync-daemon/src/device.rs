@@ -1,6 +1,7 @@
 //! The running device: the engine, and a plain directory for each folder that can be read.
 
 mod past;
+mod retention;
 mod roots;
 mod service;
 mod translate;

@@ -6,6 +6,7 @@ pub(crate) mod routes;
 
 mod answer;
 mod past;
+mod retention;
 mod streams;
 
 #[cfg(test)]

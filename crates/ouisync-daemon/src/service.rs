@@ -11,6 +11,10 @@ use ouisync_api::{
     error::ErrorBody,
     event::Event,
     history::{Deleted, DeletedRequest, History, HistoryRequest},
+    retention::{
+        ForgetVersionsRequest, Forgetting, LimitsRequest, Retention, RetentionPreview,
+        RetentionRequest,
+    },
 };
 use tokio::sync::{broadcast, watch};
 
@@ -26,8 +30,25 @@ pub(crate) trait PastService {
     fn deleted(&self, folder: String, request: DeletedRequest) -> Reply<'_, Vec<Deleted>>;
 }
 
+/// What the HTTP interface can ask about how long history is kept.
+pub(crate) trait RetentionService {
+    fn retention(&self, folder: String) -> Reply<'_, Retention>;
+    fn set_retention(&self, folder: String, request: RetentionRequest) -> Reply<'_, Retention>;
+    fn preview_retention(
+        &self,
+        folder: String,
+        request: RetentionRequest,
+    ) -> Reply<'_, RetentionPreview>;
+    fn forget_versions(
+        &self,
+        folder: String,
+        request: ForgetVersionsRequest,
+    ) -> Reply<'_, Forgetting>;
+    fn set_limits(&self, folder: String, request: LimitsRequest) -> Reply<'_, Retention>;
+}
+
 /// The running device. A `folder` is a name or an id; a `member` an id, a beginning of one, or a name.
-pub(crate) trait Service: PastService + Send + Sync + 'static {
+pub(crate) trait Service: PastService + RetentionService + Send + Sync + 'static {
     fn device(&self) -> Reply<'_, Device>;
     fn connect(&self, address: String) -> Reply<'_, ()>;
     fn folders(&self) -> Reply<'_, Vec<Folder>>;

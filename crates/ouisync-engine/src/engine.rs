@@ -5,6 +5,7 @@ mod folders;
 pub mod history;
 mod recovery;
 mod report;
+mod retention;
 
 use std::{
     collections::BTreeMap,

@@ -85,6 +85,16 @@ pub enum EngineError {
     /// The last owner can't go.
     #[error("the member {0} is the folder's last owner: make another member an owner first")]
     LastOwner(MemberId),
+    /// Only a safe's host limits what is stored.
+    #[error(
+        "only a safe has a quota and a floor: this device reads the folder and keeps all that it needs"
+    )]
+    NotASafe,
+    /// The folder's policy is of a newer version.
+    #[error(
+        "the folder's policy (version {0}) was set by a newer program: update this one, or decide anew what is to be kept"
+    )]
+    UnknownPolicy(u8),
     /// Reading needs the passphrase.
     #[error("the folder is locked; it goes on syncing but can't be read")]
     Locked,
@@ -173,6 +183,8 @@ impl EngineError {
             Self::NameTaken(_)
             | Self::AlreadyMember(_)
             | Self::LastOwner(_)
+            | Self::NotASafe
+            | Self::UnknownPolicy(_)
             | Self::HomeInUse(_) => ErrorKind::Conflict,
             Self::BadName(_)
             | Self::AmbiguousMember(_)

@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     pub(crate) store: Arc<Store>,
     pub(crate) roster: Roster,
     pub(crate) failed: std::cell::Cell<bool>,
+    /// Most bytes of packs that the host allows.
+    pub(crate) quota: Option<u64>,
 }
 
 impl Facts {
@@ -146,6 +148,11 @@ impl FolderFacts for Facts {
                 }
             })
             .collect()
+    }
+
+    fn room(&self) -> Option<u64> {
+        let stored = || self.store.totals().stored_bytes;
+        self.quota.map(|quota| quota.saturating_sub(stored()))
     }
 
     fn undurable_packs(&self) -> Vec<PackId> {

@@ -7,6 +7,7 @@ mod commits;
 mod exchange;
 mod members;
 mod parts;
+pub(crate) mod retention;
 mod upkeep;
 
 use std::{
@@ -234,6 +235,7 @@ impl Folder {
             store: store.clone(),
             roster,
             failed: false.into(),
+            quota: key_store.blind(&id).and_then(|record| record.limits.quota),
         };
         let mut sync = FolderSync::new(facts, Limits::default(), Duration::ZERO);
         if paused {
@@ -379,6 +381,7 @@ impl Folder {
 
     fn close(&mut self) {
         self.network.remove_folder(&self.id);
+        self.end_search();
         self.shared.close_view();
         if let Err(error) = self.store.sync_packs() {
             error!(%error, "can't make the last received packs durable");

@@ -19,8 +19,12 @@ pub struct Housekeeping {
     pub collect: Duration,
     /// How long every device keeps released packs, by the time that it observes.
     pub grace: Duration,
-    /// How long safes keep them.
-    pub safe_retention: Duration,
+    /// How long safes keep them at least, whatever members say, where their host doesn't say otherwise.
+    pub floor: Duration,
+    /// How long safes keep them where owners have set no policy; `None`: what every safe does then.
+    pub safe_retention: Option<Duration>,
+    /// Time between two searches for versions that a staggered policy no longer keeps.
+    pub thin: Duration,
     /// Bytes left free on the disk.
     pub reserve: u64,
     /// Seconds since 1970.
@@ -35,7 +39,11 @@ impl Default for Housekeeping {
             release: Duration::from_secs(60),
             collect: Duration::from_secs(3600),
             grace: 30 * DAY,
-            safe_retention: 90 * DAY,
+            // The grace period again, so that nothing goes sooner by any rule. It is longer than most holidays: the time in which
+            // somebody notices that a device was hijacked.
+            floor: 30 * DAY,
+            safe_retention: None,
+            thin: DAY,
             reserve: 64 << 20,
             clock: Arc::new(|| {
                 SystemTime::now()
@@ -54,7 +62,9 @@ impl fmt::Debug for Housekeeping {
             .field("release", &self.release)
             .field("collect", &self.collect)
             .field("grace", &self.grace)
+            .field("floor", &self.floor)
             .field("safe_retention", &self.safe_retention)
+            .field("thin", &self.thin)
             .field("reserve", &self.reserve)
             .finish_non_exhaustive()
     }

@@ -31,6 +31,7 @@ use crate::{
     error::{EngineError, ErrorKind},
     home::Home,
     key_ring::{Asking, KeyRing},
+    retention::Limits,
     status::Sealing,
 };
 
@@ -73,6 +74,9 @@ pub(crate) struct BlindRecord {
     pub(crate) joining: Option<JoiningRecord>,
     /// Stopped by the user.
     pub(crate) paused: bool,
+    /// What the host allows a safe.
+    #[zeroize(skip)]
+    pub(crate) limits: Limits,
 }
 
 /// What only a safe keeps in its blind record.

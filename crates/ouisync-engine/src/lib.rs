@@ -19,6 +19,8 @@ mod network;
 mod past;
 mod port;
 mod readable;
+pub mod retention;
 mod shared;
 pub mod status;
+mod thinning;
 pub mod view;

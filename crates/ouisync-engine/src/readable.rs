@@ -13,7 +13,7 @@ use ouisync_model::{
     id::{ChunkId, CommitId, MemberId, NodeId, PackId},
     name::Name,
     operation::{CommitBody, FileContent, PackSize},
-    tree::{CommitContext, Tree, entry::Entry, moment::CommitTime, view::View},
+    tree::{CommitContext, Tree, entry::Entry, moment::CommitTime, store::TreeReader, view::View},
 };
 use ouisync_store::{
     content::{ChunkPlaces, ChunkReader, ContentReader, PackNeeds, ReadKeys},
@@ -36,6 +36,8 @@ const INDEX: &str = "index";
 const REPLAY_BATCH: usize = 8 << 20;
 /// Commits read from the store at a time.
 const REPLAY_STEP: usize = 64;
+/// Directories above a node that its path names.
+const MAX_DEPTH: usize = 64;
 
 /// The tree of an unlocked folder.
 pub(crate) struct Readable {
@@ -343,6 +345,31 @@ impl Readable {
         let label = |member: &MemberId| self.label(member);
         let snapshot = self.index.snapshot();
         Ok(View::new(&snapshot, &label).counts()?.conflicts)
+    }
+
+    /// What a commit says; `None` when it can't be opened, as everybody skips it then.
+    pub(crate) fn body(&self, commit: &Commit) -> Option<CommitBody> {
+        let keys = self
+            .keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .folder
+            .clone();
+        let secret = keys.read_secret(&commit.header().epoch)?;
+        commit.open_body(secret).ok()
+    }
+
+    /// Where a node is, or was last, by the placements in force: for people to read.
+    pub(crate) fn last_path(&self, node: NodeId) -> Result<String, EngineError> {
+        let (mut parts, mut at) = (Vec::new(), node);
+        while at != NodeId::ROOT && parts.len() < MAX_DEPTH {
+            let placement = TreeReader::node(&self.index, at)?.and_then(|state| state.placement);
+            let Some(placement) = placement else { break };
+            parts.push(placement.name.to_string());
+            at = placement.parent;
+        }
+        parts.reverse();
+        Ok(parts.join("/"))
     }
 
     fn chunk_reader(&self) -> ChunkReader<Index, Arc<Store>> {

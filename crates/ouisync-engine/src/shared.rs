@@ -32,6 +32,15 @@ pub(crate) struct PeerRow {
     pub(crate) has_all: bool,
 }
 
+/// How a safe's quota stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quota {
+    /// Most bytes of packs.
+    pub(crate) bytes: u64,
+    /// Bytes of live packs that it leaves no room for.
+    pub(crate) refused: u64,
+}
+
 /// What the folder's thread publishes after each round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
@@ -43,6 +52,10 @@ pub(crate) struct Snapshot {
     pub(crate) locked: bool,
     pub(crate) missing_bytes: u64,
     pub(crate) stored_bytes: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) quota: Option<Quota>,
+    /// Version of a policy that this program doesn't understand.
+    pub(crate) unknown_policy: Option<u8>,
     pub(crate) we_have_all: bool,
     pub(crate) peers: Vec<PeerRow>,
     pub(crate) members: Vec<(MemberId, Role)>,

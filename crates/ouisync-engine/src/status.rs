@@ -147,6 +147,12 @@ pub struct FolderStatus {
     pub missing_bytes: u64,
     /// Bytes of packs that this device stores.
     pub stored_bytes: u64,
+    /// Those of them that the folder needs as it is now; the others are history.
+    pub live_bytes: u64,
+    /// Most bytes of packs that the host allows a safe.
+    pub quota_bytes: Option<u64>,
+    /// Bytes of live packs that the quota leaves no room for.
+    pub refused_bytes: u64,
     /// Visible conflict entries.
     pub conflicts: u64,
     /// What needs the user's attention, with paths.

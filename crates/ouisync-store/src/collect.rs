@@ -149,6 +149,20 @@ impl Store {
         Ok(collected)
     }
 
+    /// What is here, not live, and said to be forgotten.
+    pub fn forgotten(&self) -> Result<Collected, StoreError> {
+        let mut found = Collected::default();
+        scan_prefix(self.records(), &[key::PACK], |_, value| {
+            let record: PackRecord = decode(key::PACK, value)?;
+            if record.forgotten.is_some() {
+                found.packs += 1;
+                found.bytes += record.size.bytes();
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
     /// Seconds that this store saw pass, as of the last observation.
     pub fn age(&self) -> u64 {
         self.summary().clock.age

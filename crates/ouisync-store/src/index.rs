@@ -86,6 +86,7 @@ mod table {
     pub(super) const CHANGE: Table = Table(17);
     pub(super) const TIMELINE: Table = Table(18);
     pub(super) const FORMER: Table = Table(19);
+    pub(super) const PAST_LIST: Table = Table(24);
 }
 
 /// How much is in the tree: all values of all content registers, so a conflict counts once for each side.

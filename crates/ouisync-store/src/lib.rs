@@ -14,6 +14,7 @@ pub mod ingest;
 pub mod live;
 pub mod pack_builder;
 mod pack_file;
+pub mod released;
 pub mod sealed_map;
 pub mod store;
 pub mod verify;

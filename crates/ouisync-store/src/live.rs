@@ -40,6 +40,19 @@ impl Store {
         Ok(dots)
     }
 
+    /// Whether a member said that the pack, which is not live, need not be kept for history.
+    pub fn is_forgotten(&self, pack: PackId) -> Result<bool, StoreError> {
+        if let Some(record) = pack_of(self.records(), pack)? {
+            return Ok(record.forgotten.is_some());
+        }
+        let mut found = false;
+        scan_prefix(self.records(), &key::forgettings_of(pack), |_, _| {
+            found = true;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+
     /// Live packs above `after` in order of their ids, at most `limit`.
     pub fn live_packs(
         &self,

@@ -21,7 +21,7 @@ Examples:
 /// Show what the folders are doing, what is still owed and to whom
 ///
 /// JSON: without a folder a list, with one an object: {name, folder, role, state, files, bytes, missing_bytes, stored_bytes,
-/// conflicts, problems, peers, path, download_rate, upload_rate}. States: synced, syncing, waiting (somebody needed isn't
+/// live_bytes, history_bytes, quota_bytes, refused_bytes, conflicts, problems, peers, path, download_rate, upload_rate}. States: synced, syncing, waiting (somebody needed isn't
 /// connected), paused, locked, error. With --watch and --json one such document a line, whenever something changed.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -104,8 +104,16 @@ fn describe(status: &FolderStatus) -> String {
             output::size(status.bytes)
         ));
     }
+    let history = match status.history_bytes {
+        0 => String::new(),
+        bytes => format!(", {} of it history", output::size(bytes)),
+    };
+    let quota = match status.quota_bytes {
+        None => String::new(),
+        Some(bytes) => format!(" (quota {})", output::size(bytes)),
+    };
     text.push_str(&format!(
-        "  stored      {} of ciphertext\n",
+        "  stored      {} of ciphertext{history}{quota}\n",
         output::size(status.stored_bytes)
     ));
     if status.missing_bytes > 0 {
@@ -190,6 +198,10 @@ mod tests {
             bytes: 5000,
             missing_bytes: 10_000_000,
             stored_bytes: 0,
+            live_bytes: 0,
+            history_bytes: 0,
+            quota_bytes: None,
+            refused_bytes: 0,
             conflicts: 1,
             problems: vec![Problem {
                 path: Some("a\nb".into()),

@@ -11,4 +11,5 @@ mod members;
 mod node;
 mod private;
 mod reader;
+mod retention;
 mod sync;

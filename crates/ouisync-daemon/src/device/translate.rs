@@ -85,6 +85,10 @@ pub(super) fn status(status: FolderStatus, path: Option<String>) -> data::Folder
         bytes: status.bytes,
         missing_bytes: status.missing_bytes,
         stored_bytes: status.stored_bytes,
+        live_bytes: status.live_bytes,
+        history_bytes: status.stored_bytes.saturating_sub(status.live_bytes),
+        quota_bytes: status.quota_bytes,
+        refused_bytes: status.refused_bytes,
         conflicts: status.conflicts,
         problems: status
             .problems

@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     answer::{Answer, Input, Refusal},
-    guard, past, streams,
+    guard, past, retention, streams,
 };
 use crate::{home::Token, refusal, service::Service};
 
@@ -90,6 +90,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(resume))
         .routes(routes!(openapi))
         .merge(past::short())
+        .merge(retention::short())
         .layer(middleware::from_fn(guard::limit));
     // These take as long as they take; they end with their connection or the daemon.
     let long = OpenApiRouter::new()
@@ -98,6 +99,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(verify))
         .routes(routes!(repair))
         .routes(routes!(events))
+        .merge(retention::long())
         .layer(middleware::from_fn_with_state(
             api.clone(),
             guard::until_stopping,

@@ -18,6 +18,7 @@ use crate::{
     error::EngineError,
     folder::{RunningFolder, Start},
     keys::{BlindRecord, JoiningRecord, OpenRecord, SafeRecord},
+    retention::Limits,
     shared::{JoinState, Shared},
     status::{EngineEvent, FolderSummary, Role},
 };
@@ -98,6 +99,7 @@ impl Engine {
                     safe: None,
                     joining: None,
                     paused: false,
+                    limits: Limits::default(),
                 },
             )?;
             engine.start_folder(
@@ -166,6 +168,7 @@ impl Engine {
                 safe,
                 joining: Some(joining),
                 paused: false,
+                limits: Limits::default(),
             };
             engine.inner.keys.put_blind(id, record)?;
             let roster = load_roster(id, &store)?;

@@ -47,6 +47,9 @@ impl Engine {
             bytes: 0,
             missing_bytes: 0,
             stored_bytes: 0,
+            live_bytes: 0,
+            quota_bytes: None,
+            refused_bytes: 0,
             conflicts: 0,
             problems: vec![Problem {
                 path: None,
@@ -120,6 +123,9 @@ impl Engine {
             bytes: totals.bytes,
             missing_bytes: snapshot.missing_bytes,
             stored_bytes: snapshot.stored_bytes,
+            live_bytes: snapshot.live_bytes,
+            quota_bytes: snapshot.quota.map(|quota| quota.bytes),
+            refused_bytes: refused(&snapshot),
             conflicts: shared.conflicts(),
             problems,
             peers,
@@ -258,7 +264,7 @@ fn lacking(running: &Arc<RunningFolder>) -> Option<Cow<'static, str>> {
 fn state(running: &RunningFolder, snapshot: &Snapshot, role: Option<Role>) -> FolderState {
     let shared = &running.shared;
     let stopped = shared.trouble().is_some() || shared.view_status().failed;
-    if snapshot.removed || snapshot.outside || stopped {
+    if snapshot.removed || snapshot.outside || stopped || refused(snapshot) > 0 {
         return FolderState::Error;
     }
     if snapshot.paused {
@@ -278,6 +284,11 @@ fn state(running: &RunningFolder, snapshot: &Snapshot, role: Option<Role>) -> Fo
     FolderState::Syncing
 }
 
+/// Bytes that a safe's quota leaves no room for.
+fn refused(snapshot: &Snapshot) -> u64 {
+    snapshot.quota.map_or(0, |quota| quota.refused)
+}
+
 fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
     let shared = &running.shared;
     let mut problems = shared.view_status().problems;
@@ -289,6 +300,19 @@ fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
     };
     if let Some(trouble) = shared.trouble() {
         add(trouble);
+    }
+    if let Some(quota) = snapshot.quota.filter(|quota| quota.refused > 0) {
+        add(format!(
+            "the quota of {} bytes is used up: {} bytes that the folder needs now are not taken in, and its members see that they are \
+             lacking here; everything stored is safe; raise it with 'ouisync quota', or lift it with 'ouisync quota NAME none'",
+            quota.bytes, quota.refused
+        ));
+    }
+    if let Some(version) = snapshot.unknown_policy {
+        add(format!(
+            "the folder's policy (version {version}) was set by a newer program than this one: everything is kept here until this one \
+             is updated"
+        ));
     }
     if snapshot.removed {
         add("this device was removed from the folder: its files and all that is edited here stay in the directory, and nothing is sent or received any more; \

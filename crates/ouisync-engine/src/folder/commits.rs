@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use ouisync_crypto::{
     commit::{Commit, CommitDraft, CommitError, Dot, PackAdd},
+    identity::MemberIdentity,
     roster::{Standing, statement::LastCommit},
 };
 use ouisync_model::{
@@ -382,30 +383,31 @@ impl Folder {
         self.commit_all(all, records)
     }
 
+    /// This device's identity as a member that writes.
+    pub(super) fn check_writer(&self) -> Result<MemberIdentity, EngineError> {
+        if self.is_removed() {
+            return Err(EngineError::Removed);
+        }
+        let identity = self.identity.clone().ok_or(EngineError::Locked)?;
+        match self.role() {
+            Some(Role::Owner | Role::Writer) => Ok(identity),
+            Some(role) => Err(EngineError::Forbidden {
+                role: role.as_str(),
+                action: "change it",
+            }),
+            None => Err(EngineError::Invitation(
+                "this device has not been let in yet".to_owned(),
+            )),
+        }
+    }
+
     /// [`Self::commit`] of everything that a commit can hold.
     pub(crate) fn commit_all(
         &mut self,
         all: Part,
         records: impl FnOnce(&mut IndexBatch) -> Result<(), EngineError>,
     ) -> Result<Option<CommitId>, EngineError> {
-        if self.is_removed() {
-            return Err(EngineError::Removed);
-        }
-        let identity = self.identity.clone().ok_or(EngineError::Locked)?;
-        match self.role() {
-            Some(Role::Owner | Role::Writer) => {}
-            Some(role) => {
-                return Err(EngineError::Forbidden {
-                    role: role.as_str(),
-                    action: "change it",
-                });
-            }
-            None => {
-                return Err(EngineError::Invitation(
-                    "this device has not been let in yet".to_owned(),
-                ));
-            }
-        }
+        let identity = self.check_writer()?;
         let readable = self.readable.clone().ok_or(EngineError::Locked)?;
         let mut made = Vec::new();
         let mut failure = None;
@@ -443,9 +445,26 @@ impl Folder {
         Ok(made.last().map(|(commit, _)| commit.id()))
     }
 
+    /// Wall time, for people.
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        let seconds = self.seconds();
+        Timestamp {
+            seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+            // A clock of tests knows seconds only.
+            nanoseconds: if since.as_secs() == seconds {
+                since.subsec_nanos()
+            } else {
+                0
+            },
+        }
+    }
+
     fn make_commit(
         &mut self,
-        identity: &ouisync_crypto::identity::MemberIdentity,
+        identity: &MemberIdentity,
         part: Part,
     ) -> Result<(Commit, CommitBody), EngineError> {
         let Part {
@@ -454,7 +473,7 @@ impl Folder {
             released,
             forgotten,
         } = part;
-        let now = now();
+        let now = self.now();
         let parents = self.store.heads();
         let mut lamport = Lamport(0);
         for parent in &parents {
@@ -525,14 +544,4 @@ fn facts_of(commit: &Commit, disposition: Disposition) -> Option<CommitFacts> {
         lamport: header.lamport,
         added,
     })
-}
-
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp {
-        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanoseconds: since.subsec_nanos(),
-    }
 }

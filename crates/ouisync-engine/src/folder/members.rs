@@ -205,7 +205,7 @@ impl Folder {
     }
 
     /// This device's identity as an owner.
-    fn owner(&self, action: &'static str) -> Result<MemberIdentity, EngineError> {
+    pub(super) fn owner(&self, action: &'static str) -> Result<MemberIdentity, EngineError> {
         if self.is_removed() {
             return Err(EngineError::Removed);
         }

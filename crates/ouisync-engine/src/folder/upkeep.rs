@@ -12,14 +12,15 @@ use ouisync_model::{
     id::{FolderId, PackId},
     operation::{PackSize, PackTable},
 };
-use ouisync_store::{collect::CollectPolicy, store::packs::PackState};
+use ouisync_store::store::packs::PackState;
 use ouisync_sync::facts::FolderFacts;
 use tracing::{info, warn};
 
-use super::Folder;
+use super::{Folder, retention::Thinning};
 use crate::{
     error::EngineError,
     home::Home,
+    retention::PolicyInForce,
     shared::Snapshot,
     status::{EngineEvent, Role},
 };
@@ -31,12 +32,18 @@ const RETIRE_PAUSE: Duration = Duration::from_secs(60);
 /// Small file of a folder that is there while its key is to be retired: empty, then the roster entry that does it.
 const RESTORED: &str = "restored";
 
+/// How often a safe above its quota looks for history that may go.
+const QUOTA_PAUSE: Duration = Duration::from_secs(60);
+
 /// When what was done last.
 #[derive(Default)]
 pub(super) struct Upkeep {
     lists: Option<Instant>,
     release: Option<Instant>,
     collect: Option<Instant>,
+    quota: Option<Instant>,
+    thin: Option<Instant>,
+    pub(super) thinning: Thinning,
     /// Candidates of the last look: what stays one is released.
     unreferenced: Vec<PackId>,
     /// A commit of this device's own key came from a peer: the store is older than the device. Kept on disk until the key is retired.
@@ -84,7 +91,15 @@ impl Folder {
             self.log("release packs", Self::settle_packs);
         }
         if begun && due(&mut self.upkeep.collect, collect) {
-            self.log("collect packs", |folder| folder.collect());
+            self.log("collect packs", Self::collect);
+        }
+        // What is live needs the room that history takes.
+        if self.exceeds_quota() && due(&mut self.upkeep.quota, collect.min(QUOTA_PAUSE)) {
+            self.log("keep to the quota", Self::collect);
+        }
+        let thin = self.housekeeping.thin;
+        if begun && due(&mut self.upkeep.thin, thin) {
+            self.log("look for versions that go", Self::search_thinned);
         }
     }
 
@@ -132,24 +147,6 @@ impl Folder {
         if !released.is_empty() || !again.is_empty() {
             info!(folder = %self.id, released = released.len(), added = again.len(), "settling packs");
             self.commit(Vec::new(), again, released, |_| Ok(()))?;
-        }
-        Ok(())
-    }
-
-    fn collect(&mut self) -> Result<(), EngineError> {
-        let retention = if self.role() == Some(Role::Safe) {
-            self.housekeeping.safe_retention
-        } else {
-            Duration::ZERO
-        };
-        let policy = CollectPolicy {
-            grace: self.housekeeping.grace,
-            retention: Some(retention),
-            ..CollectPolicy::default()
-        };
-        let collected = self.store.collect(self.seconds(), &policy)?;
-        if collected.packs > 0 {
-            info!(folder = %self.id, packs = collected.packs, bytes = collected.bytes, "collected released packs");
         }
         Ok(())
     }
@@ -251,6 +248,12 @@ impl Folder {
             locked: self.identity.is_none(),
             missing_bytes: totals.missing_bytes,
             stored_bytes: totals.stored_bytes,
+            live_bytes: totals.live_bytes,
+            quota: self.quota(),
+            unknown_policy: match state.folder_policy() {
+                PolicyInForce::Unknown(version) => Some(version),
+                _ => None,
+            },
             we_have_all: self.sync.we_have_all_announced(),
             peers,
             members,

@@ -85,6 +85,7 @@ fn add(keys: &Keys, number: u8) {
             safe: None,
             joining: None,
             paused: false,
+            limits: Limits::default(),
         },
     )
     .unwrap();

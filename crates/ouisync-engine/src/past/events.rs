@@ -135,6 +135,27 @@ impl Past {
         Ok(View::new(&self.index, &label).lookup(path)?)
     }
 
+    /// The files that are at a path or were last there.
+    pub(crate) fn files_at(&self, path: &[Name]) -> Result<BTreeSet<NodeId>, EngineError> {
+        let found = self.occupants(path)?;
+        let entry = self.entry(path)?;
+        let shown = entry.iter().filter(|entry| !entry.is_directory());
+        let mut files: BTreeSet<NodeId> = shown.flat_map(Entry::nodes).collect();
+        for node in found.leaves {
+            let placement = self.index.node(node)?.and_then(|state| state.placement);
+            let is_there = placement.is_some_and(|placement| {
+                Some(&placement.name) == path.last() && found.parents.contains(&placement.parent)
+            });
+            if is_there {
+                files.insert(node);
+            }
+        }
+        if files.is_empty() {
+            return Err(EngineError::UnknownPath(show(path)));
+        }
+        Ok(files)
+    }
+
     fn occupants(&self, path: &[Name]) -> Result<Occupants, EngineError> {
         let Some((last, above)) = path.split_last() else {
             return Ok(Occupants {

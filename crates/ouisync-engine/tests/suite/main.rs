@@ -8,5 +8,6 @@ mod device;
 mod invitations;
 mod members;
 mod restore;
+mod retention;
 mod storage;
 mod sync;

@@ -88,7 +88,8 @@ async fn what_nothing_uses_is_released_and_collected_in_time() {
         release: Duration::from_millis(200),
         collect: Duration::from_millis(50),
         grace: Duration::from_secs(3 * DAY),
-        safe_retention: Duration::from_secs(10 * DAY),
+        floor: Duration::ZERO,
+        safe_retention: Some(Duration::from_secs(10 * DAY)),
         clock: clock(&now),
         ..quick()
     };

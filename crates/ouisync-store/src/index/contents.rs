@@ -141,6 +141,15 @@ impl Index {
     }
 }
 
+impl Index {
+    /// The chunks of a past content with a long list, if they were kept; their order and number mean nothing.
+    pub fn past_list(&self, content: &FileContent) -> Result<Option<Vec<ChunkId>>, IndexError> {
+        let group = encode(&content.data);
+        let parts: Vec<Vec<ChunkId>> = self.list(table::PAST_LIST, &group, usize::MAX)?;
+        Ok((!parts.is_empty()).then(|| parts.concat()))
+    }
+}
+
 fn pack_chunks<R: Records>(records: &R, pack: &PackId) -> Result<Vec<ChunkId>, IndexError> {
     let parts: Vec<Vec<ChunkId>> = records.list(table::PACK_CHUNKS, pack.as_bytes(), usize::MAX)?;
     Ok(parts.concat())
@@ -246,6 +255,19 @@ impl IndexBatch {
             self.put(table::LIST_CHUNKS, &list.0, &index.to_le_bytes(), part);
         }
         self.use_chunks(chunks, true)
+    }
+
+    /// Keeps the chunks of a past content with a long list: the packs that say which they are will go.
+    pub fn put_past_list(
+        &mut self,
+        content: &FileContent,
+        chunks: &[ChunkId],
+    ) -> Result<(), IndexError> {
+        let group = encode(&content.data);
+        for (index, part) in chunks.chunks(PART).enumerate() {
+            self.put(table::PAST_LIST, &group, &index.to_le_bytes(), part);
+        }
+        Ok(())
     }
 
     fn account_value(&mut self, change: &ContentChange, added: bool) -> Result<(), IndexError> {

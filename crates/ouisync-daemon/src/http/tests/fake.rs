@@ -14,10 +14,14 @@ use ouisync_api::{
     error::{ErrorBody, ErrorKind},
     event::Event,
     history::{Deleted, DeletedRequest, History, HistoryRequest},
+    retention::{
+        ForgetVersionsRequest, Forgetting, LimitsRequest, Retention, RetentionPreview,
+        RetentionRequest,
+    },
 };
 use tokio::sync::{Notify, broadcast};
 
-use crate::service::{CheckWatch, PastService, Reply, Service};
+use crate::service::{CheckWatch, PastService, Reply, RetentionService, Service};
 
 pub(super) struct Fake {
     calls: Mutex<Vec<String>>,
@@ -80,6 +84,10 @@ fn status(name: &str) -> FolderStatus {
         bytes: 0,
         missing_bytes: 0,
         stored_bytes: 0,
+        live_bytes: 0,
+        history_bytes: 0,
+        quota_bytes: None,
+        refused_bytes: 0,
         conflicts: 0,
         problems: vec![],
         peers: vec![],
@@ -248,5 +256,24 @@ impl PastService for Fake {
     fn deleted(&self, folder: String, request: DeletedRequest) -> Reply<'_, Vec<Deleted>> {
         self.note(format!("deleted {folder} {request:?}"));
         ok(vec![])
+    }
+}
+
+impl RetentionService for Fake {
+    fn retention(&self, _: String) -> Reply<'_, Retention> {
+        Box::pin(async { Err(missing()) })
+    }
+    fn set_retention(&self, folder: String, request: RetentionRequest) -> Reply<'_, Retention> {
+        self.note(format!("retention {folder} {request:?}"));
+        Box::pin(async { Err(missing()) })
+    }
+    fn preview_retention(&self, _: String, _: RetentionRequest) -> Reply<'_, RetentionPreview> {
+        Box::pin(async { Err(missing()) })
+    }
+    fn forget_versions(&self, _: String, _: ForgetVersionsRequest) -> Reply<'_, Forgetting> {
+        Box::pin(async { Err(missing()) })
+    }
+    fn set_limits(&self, _: String, _: LimitsRequest) -> Reply<'_, Retention> {
+        Box::pin(async { Err(missing()) })
     }
 }

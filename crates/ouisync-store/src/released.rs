@@ -1,0 +1,81 @@
+//! Packs that commits released, also those that are not here any more: what holders of all history have, for estimates.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+};
+
+use ouisync_crypto::commit::Commit;
+use ouisync_model::{
+    id::{CommitId, PackId},
+    operation::PackSize,
+};
+
+use crate::{
+    catalogue::{key, scan_prefix, unreadable},
+    error::StoreError,
+    store::Store,
+};
+
+/// A pack that was live once, is so no more, and that nobody said to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleasedPack {
+    /// The pack.
+    pub pack: PackId,
+    /// Its size.
+    pub size: PackSize,
+    /// When the last commit released it, by that commit's author: hours since 1970.
+    pub released: u32,
+}
+
+impl Store {
+    /// The packs that commits released and that are not live, whether they are here or not, as far as the commits are here; by id.
+    pub fn released_packs(&self) -> Result<Vec<ReleasedPack>, StoreError> {
+        let mut releases = Vec::new();
+        scan_prefix(self.records(), &[key::RELEASE], |key, _| {
+            let part = |offset| key::part(key, offset).ok_or_else(|| unreadable(key::RELEASE));
+            releases.push((
+                CommitId::from_bytes(part(1)?),
+                PackId::from_bytes(part(33)?),
+                CommitId::from_bytes(part(65)?),
+            ));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut found: BTreeMap<PackId, ReleasedPack> = BTreeMap::new();
+        // Releases of one commit's adds stand together, those by one commit often, too.
+        let mut adding: Option<(CommitId, Option<Commit>)> = None;
+        let mut times: HashMap<CommitId, Option<u32>> = HashMap::new();
+        for (added_by, pack, released_by) in releases {
+            if adding.as_ref().is_none_or(|(id, _)| *id != added_by) {
+                adding = Some((added_by, self.commit(added_by)?));
+            }
+            let released = match times.get(&released_by) {
+                Some(known) => *known,
+                None => {
+                    let commit = self.commit(released_by)?;
+                    let hours = commit.map(|commit| commit.header().time_hours);
+                    times.insert(released_by, hours);
+                    hours
+                }
+            };
+            let size = adding.iter().find_map(|(_, commit)| {
+                let added = &commit.as_ref()?.header().added;
+                let add = added.iter().find(|add| add.pack == pack)?;
+                Some(add.size)
+            });
+            let (Some(size), Some(released)) = (size, released) else {
+                continue;
+            };
+            if self.is_live(pack)? || self.is_forgotten(pack)? {
+                continue;
+            }
+            let known = found.entry(pack).or_insert(ReleasedPack {
+                pack,
+                size,
+                released,
+            });
+            known.released = known.released.max(released);
+        }
+        Ok(found.into_values().collect())
+    }
+}
