@@ -395,6 +395,10 @@ impl FolderAccess for Port {
         })
     }
 
+    fn files(&self) -> Result<u64, EngineError> {
+        Ok(self.readable()?.index.totals().files)
+    }
+
     fn writable(&self) -> bool {
         let snapshot = self.shared.snapshot();
         !snapshot.removed && matches!(snapshot.role, Some(Role::Owner | Role::Writer))

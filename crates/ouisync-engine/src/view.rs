@@ -114,6 +114,8 @@ pub trait FolderAccess: Send + Sync {
         operations: Vec<Operation>,
         records: Vec<RecordChange>,
     ) -> Result<Option<CommitId>, EngineError>;
+    /// Number of visible files.
+    fn files(&self) -> Result<u64, EngineError>;
     /// This device may write.
     fn writable(&self) -> bool;
     /// This device was a member and was removed.

@@ -423,14 +423,7 @@ impl Runner {
             self.behind.entry(child).or_default();
         }
         if changed {
-            self.put(
-                slot,
-                &entry.name,
-                Some(Stored {
-                    base: Some(record),
-                    intent: None,
-                }),
-            )?;
+            self.put(slot, &entry.name, Stored::of(record))?;
         }
         Ok(())
     }
@@ -475,14 +468,7 @@ impl Runner {
             }
         }
         if changed || described {
-            self.put(
-                slot,
-                &name,
-                Some(Stored {
-                    base: Some(record),
-                    intent: None,
-                }),
-            )?;
+            self.put(slot, &name, Stored::of(record))?;
         }
         Ok(None)
     }

@@ -180,10 +180,7 @@ impl Runner {
         record: Record,
     ) -> Result<(), StepError> {
         let old = self.stored(slot, name)?;
-        let stored = Stored {
-            base: Some(record),
-            intent: None,
-        };
+        let stored = Stored::settled(record);
         self.record_when_durable(root, slot, name, old.as_ref(), stored)
     }
 }

@@ -86,10 +86,7 @@ impl Runner {
                         fingerprint,
                         ..one.record
                     };
-                    let stored = Stored {
-                        base: Some(base),
-                        intent: None,
-                    };
+                    let stored = Stored::settled(base);
                     self.record_when_durable(root, one.slot, &one.name, old.as_ref(), stored)?;
                     continue;
                 }

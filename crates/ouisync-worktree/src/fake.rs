@@ -498,6 +498,10 @@ impl FolderAccess for Fake {
         Ok(Some(commit))
     }
 
+    fn files(&self) -> Result<u64, EngineError> {
+        Ok(self.tree().values().flatten().count() as u64)
+    }
+
     fn removed(&self) -> bool {
         self.state().removed
     }

@@ -101,6 +101,11 @@ impl Runner {
                 }
                 self.retry_at = Instant::now();
             }
+            Notice::Brake(order) => {
+                if let Err(error) = self.order_brake(order) {
+                    self.recover_from(&error);
+                }
+            }
             // The next step asks for the result.
             Notice::Durable => self.durable.ended = true,
             Notice::Stop => {}

@@ -3,6 +3,7 @@
 //! Start at [`worktree::Worktree`]. Merge rules live in the model; this crate only tells it what a person did and puts on
 //! disk what it answers. `docs/guide/worktree.md` is the user's page, `docs/adr/010` to `013` say why it works this way.
 
+pub mod brake;
 pub mod error;
 pub mod location;
 pub mod worktree;

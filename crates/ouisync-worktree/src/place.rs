@@ -244,14 +244,7 @@ impl Runner {
                 self.scan_soon(child, Scope::All { deep: true });
             }
         }
-        self.put(
-            to,
-            name,
-            Some(Stored {
-                base: Some(record),
-                intent: None,
-            }),
-        )?;
+        self.put(to, name, Stored::of(record))?;
         Ok(true)
     }
 
@@ -386,14 +379,7 @@ impl Runner {
                 husk.parts.clear();
                 self.tree.set_nodes(child, Vec::new());
                 self.scan_soon(child, Scope::All { deep: false });
-                self.put(
-                    slot,
-                    name,
-                    Some(Stored {
-                        base: Some(husk),
-                        intent: None,
-                    }),
-                )
+                self.put(slot, name, Stored::of(husk))
             }
             Ok(()) | Err(_) => {
                 self.forget_directory(child);

@@ -90,6 +90,7 @@ impl Runner {
         writes.push((record::meta_key(), Some(record::encode(&self.meta)?)));
         self.view.update(writes, &[])?;
         self.root_marked = false;
+        self.brake.importing = true;
         self.held = None;
         self.full_scan = true;
         self.load()

@@ -45,6 +45,21 @@ pub(crate) struct Stored {
     pub(crate) intent: Option<Intent>,
 }
 
+impl Stored {
+    /// A place that is in step.
+    pub(crate) fn settled(record: Record) -> Self {
+        Self {
+            base: Some(record),
+            intent: None,
+        }
+    }
+
+    /// The same, as it is put.
+    pub(crate) fn of(record: Record) -> Option<Self> {
+        Some(Self::settled(record))
+    }
+}
+
 /// Written before a received file is renamed into place, so that after a power cut a torn file of ours is not taken for a
 /// person's edit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,6 +271,11 @@ pub(crate) fn key(group: Group, name: &[u8]) -> ViewKey {
 
 pub(crate) fn meta_key() -> ViewKey {
     key(META_GROUP, b"view")
+}
+
+/// The brake's settings and what it holds.
+pub(crate) fn brake_key() -> ViewKey {
+    key(META_GROUP, b"brake")
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StepError> {

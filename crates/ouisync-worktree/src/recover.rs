@@ -164,14 +164,7 @@ impl Runner {
                 if record.fingerprint.same_but_renamed(&read.fingerprint) {
                     record.fingerprint = read.fingerprint;
                 }
-                self.put(
-                    slot,
-                    name,
-                    Some(Stored {
-                        base: Some(record.clone()),
-                        intent: None,
-                    }),
-                )?;
+                self.put(slot, name, Stored::of(record.clone()))?;
                 Ok(Settled::Base(Some(Box::new(record))))
             }
             Reading::Value(..) => {
@@ -198,10 +191,7 @@ impl Runner {
         there: bool,
     ) -> Result<Settled, StepError> {
         if there {
-            let stored = Stored {
-                base: Some(record.clone()),
-                intent: None,
-            };
+            let stored = Stored::settled(record.clone());
             self.put(slot, name, Some(stored))?;
             return Ok(Settled::Base(Some(Box::new(record))));
         }

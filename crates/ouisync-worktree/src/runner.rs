@@ -17,6 +17,7 @@ use ouisync_model::{
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
+    brake::Brake,
     content::Transfer,
     directories::{Directories, ROOT, Slot},
     disk::{self, Root},
@@ -55,6 +56,7 @@ pub(crate) struct Runner {
     pub(crate) tree: Directories,
     pub(crate) rules: Rules,
     pub(crate) problems: Problems,
+    pub(crate) brake: Brake,
     /// Records to write with the next commit or update; they hide the engine's.
     pub(crate) writes: BTreeMap<ViewKey, Option<Stored>>,
     /// Operations to commit together with `writes`.
@@ -120,7 +122,10 @@ impl Runner {
             source,
         };
         let known = view.record(&record::meta_key())?;
-        let meta = match known.and_then(|bytes| record::decode::<Meta>(&bytes).ok()) {
+        let known = known.and_then(|bytes| record::decode::<Meta>(&bytes).ok());
+        let brake = Brake::load(&view, known.is_none());
+        control.tell_brake(&brake.state);
+        let meta = match known {
             Some(meta) => meta,
             None => {
                 std::fs::create_dir_all(&path).map_err(fail)?;
@@ -155,6 +160,7 @@ impl Runner {
             meta,
             rules: Rules::default(),
             problems: Problems::default(),
+            brake,
             writes: BTreeMap::new(),
             operations: Vec::new(),
             batched: (0, 0),
@@ -367,6 +373,12 @@ impl Runner {
             self.refresh_behind()?;
             self.apply(&root)?;
         }
+        // While the brake holds, no scan takes anything out of the way.
+        if self.brake.holds() {
+            self.scan_later.clear();
+            self.unblock_at = None;
+            return Ok(());
+        }
         // What is blocked without a reason to tell waits for something else of this pass; mostly the scan goes first.
         let waits = self
             .blocked
@@ -382,12 +394,18 @@ impl Runner {
 
     fn scan_now(&mut self, root: &Root) -> Result<(), StepError> {
         let now = Instant::now();
+        if self.brake.holds() {
+            self.forget_notices();
+            self.next_full_scan = now + self.options.rescan_interval;
+            return Ok(());
+        }
         let requested = self.control.requested();
         let full = std::mem::take(&mut self.full_scan);
         let quiet = self
             .last_notice
             .is_none_or(|last| now >= last + self.options.debounce);
         let patient = *self.deletions_since.get_or_insert(now) + DELETION_PATIENCE > now;
+        let defer = !quiet && patient && !self.brake.state.undoing;
         let mut scopes = std::mem::take(&mut self.to_scan);
         if full {
             scopes = BTreeMap::from([(ROOT, Scope::All { deep: true })]);
@@ -396,12 +414,16 @@ impl Runner {
         self.first_notice = None;
         self.last_notice = None;
         let scanned: Vec<_> = scopes.keys().copied().collect();
-        let outcome = self.scan(root, scopes, !quiet && patient)?;
+        let outcome = self.scan(root, scopes, defer)?;
         if outcome.emptied {
             self.held = Some(Held::Emptied);
             self.retry_at = now + self.options.retry_interval.min(ROOT_POLL);
             self.full_scan = true;
             self.load()?;
+            return Ok(());
+        }
+        if outcome.braked {
+            self.forget_notices();
             return Ok(());
         }
         for slot in scanned {
@@ -417,8 +439,20 @@ impl Runner {
         if full {
             self.scanned_up_to = requested;
             self.deletion_confirmed = false;
+            if !outcome.deferred {
+                self.release_brake()?;
+            }
         }
         Ok(())
+    }
+
+    /// What was heard is found by the full scan that follows when the brake no longer holds.
+    fn forget_notices(&mut self) {
+        self.full_scan = false;
+        self.to_scan.clear();
+        self.scan_later.clear();
+        self.first_notice = None;
+        self.last_notice = None;
     }
 
     /// Watches a directory, before it is listed.
@@ -461,9 +495,11 @@ impl Runner {
         } else {
             self.problems.set_general("emptied", None);
         }
+        self.tell_of_brake();
         self.problems.forget_logged();
         let held_up = self.problems.holds_up().cloned();
         let settled = self.held.is_none()
+            && self.brake.state.burst.is_none()
             && held_up.is_none()
             && !self.full_scan
             && self.to_scan.is_empty()
@@ -482,6 +518,9 @@ impl Runner {
             && self.notices.is_empty()
             && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
         if settled {
+            self.brake.importing = false;
+            self.brake.state.undoing = false;
+            self.control.tell_brake(&self.brake.state);
             self.placed.clear();
         }
         self.control.tell(
@@ -491,7 +530,7 @@ impl Runner {
                 heard: self.heard,
                 problems: self.problems.list(),
                 held_up,
-                failed: self.held.is_some(),
+                failed: self.held.is_some() || self.brake.holds(),
             },
         );
     }

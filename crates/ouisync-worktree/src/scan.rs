@@ -3,6 +3,7 @@
 //! A pass first lists directories and sorts what it finds; then it recognises renames over the whole pass; then it records,
 //! in batches, so that others get the first files early. What can't be read is reported and never taken for deleted.
 
+mod burst;
 mod newcomers;
 mod pass;
 mod recognise;
@@ -48,6 +49,8 @@ pub(crate) struct Outcome {
     pub(crate) emptied: bool,
     /// Deletions were left for later.
     pub(crate) deferred: bool,
+    /// It was part of a burst: nothing was recorded.
+    pub(crate) braked: bool,
 }
 
 impl Runner {
@@ -97,14 +100,22 @@ impl Runner {
             if self.is_emptied(&recognised)? {
                 return Ok(Outcome {
                     emptied: true,
-                    deferred: false,
+                    ..Outcome::default()
                 });
             }
         }
+        if self.brake.state.undoing {
+            self.put_back_burst(root, &mut recognised)?;
+        } else if self.holds_back(root, &recognised)? {
+            return Ok(Outcome {
+                braked: true,
+                ..Outcome::default()
+            });
+        }
         self.record(root, recognised)?;
         Ok(Outcome {
-            emptied: false,
             deferred,
+            ..Outcome::default()
         })
     }
 }

@@ -14,6 +14,8 @@ use notify::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::brake::BrakeOrder;
+
 /// So many notices wait at most; what comes on top is answered by a full scan.
 const BACKLOG: usize = 50_000;
 
@@ -33,6 +35,7 @@ pub(crate) enum Notice {
     Durable,
     ConfirmDeletion,
     AdoptRoot,
+    Brake(BrakeOrder),
     Stop,
 }
 

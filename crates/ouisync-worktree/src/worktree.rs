@@ -14,6 +14,7 @@ use ouisync_engine::view::{FolderView, ViewControl, ViewStatus};
 use tokio::sync::mpsc;
 
 use crate::{
+    brake::{BrakeOrder, BrakeState},
     error::{StepError, WorktreeError},
     location,
     runner::Runner,
@@ -152,6 +153,25 @@ impl Worktree {
         self.control.send(Notice::AdoptRoot);
     }
 
+    /// The brake: its settings, what it holds, what the last undo did.
+    pub fn brake(&self) -> BrakeState {
+        self.control.told().brake.clone()
+    }
+
+    /// Changes the brake's settings, or says what a burst that it holds was. Shows in [`Self::brake`] at once; what it means is done
+    /// later.
+    pub fn order_brake(&self, order: BrakeOrder) {
+        {
+            let brake = &mut self.control.told().brake;
+            match order {
+                BrakeOrder::Set(settings) => brake.settings = settings,
+                BrakeOrder::Allow => brake.burst = None,
+                BrakeOrder::Undo => brake.undoing = brake.burst.is_some(),
+            }
+        }
+        self.control.send(Notice::Brake(order));
+    }
+
     /// Ends the thread and waits for it. A change that is being recorded or applied is finished or left for the next attaching.
     pub fn detach(mut self) {
         self.stop();
@@ -194,6 +214,7 @@ struct Told {
     /// Number of scans asked for.
     requested: u64,
     status: ViewStatus,
+    brake: BrakeState,
 }
 
 impl Control {
@@ -205,6 +226,7 @@ impl Control {
                 view: Some(view),
                 requested: 1,
                 status: ViewStatus::default(),
+                brake: BrakeState::default(),
             }),
         }
     }
@@ -239,6 +261,14 @@ impl Control {
             if let Some(view) = &told.view {
                 view.set_status(status);
             }
+        }
+    }
+
+    /// Keeps what the handle tells of the brake.
+    pub(crate) fn tell_brake(&self, state: &BrakeState) {
+        let mut told = self.told();
+        if told.brake != *state {
+            told.brake = state.clone();
         }
     }
 

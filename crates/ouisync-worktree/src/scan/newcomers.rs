@@ -65,28 +65,14 @@ impl Runner {
             for inside in self.tree.subtree(child) {
                 self.tree.set_watched(inside, false);
             }
-            self.put(
-                slot,
-                &name,
-                Some(Stored {
-                    base: Some(record),
-                    intent: None,
-                }),
-            )?;
+            self.put(slot, &name, Stored::of(record))?;
             pass.queue.push_back((child, Scope::All { deep: true }));
             return Ok(());
         }
         if let Some(mut record) = record {
             // Another directory of the same name, such as one that was copied back: the same directory to people.
             record.fingerprint = stat.fingerprint;
-            self.put(
-                slot,
-                &name,
-                Some(Stored {
-                    base: Some(record),
-                    intent: None,
-                }),
-            )?;
+            self.put(slot, &name, Stored::of(record))?;
             if let Some(child) = self.tree.child(slot, &name) {
                 self.tree.set_watched(child, false);
                 pass.queue.push_back((child, Scope::All { deep: true }));
@@ -136,14 +122,7 @@ impl Runner {
         let child = self
             .tree
             .add(Some(slot), name.clone(), group, record.nodes().collect());
-        self.put(
-            slot,
-            &name,
-            Some(Stored {
-                base: Some(record),
-                intent: None,
-            }),
-        )?;
+        self.put(slot, &name, Stored::of(record))?;
         if adopted {
             self.behind.entry(child).or_default();
         }

@@ -156,14 +156,7 @@ impl Runner {
             match reading {
                 Reading::Value(_, value) => seen.value = value,
                 Reading::Busy | Reading::Nothing => {
-                    self.put(
-                        from.0,
-                        &from.1,
-                        Some(Stored {
-                            base: Some(record),
-                            intent: None,
-                        }),
-                    )?;
+                    self.put(from.0, &from.1, Stored::of(record))?;
                     self.queue_scan(from.0, Scope::Names([from.1].into()));
                     self.queue_later(to.slot, to.name, self.options.debounce);
                     return Ok(());
@@ -202,14 +195,7 @@ impl Runner {
                 stat: to.stat,
             });
         }
-        self.put(
-            to.slot,
-            &to.name,
-            Some(Stored {
-                base: Some(record),
-                intent: None,
-            }),
-        )
+        self.put(to.slot, &to.name, Stored::of(record))
     }
 
     /// Reads a changed or new file or link and makes its operations.
@@ -328,14 +314,7 @@ impl Runner {
         new.fingerprint = fingerprint;
         self.batched.0 += 1;
         self.batched.1 += fingerprint.size;
-        self.put(
-            slot,
-            &name,
-            Some(Stored {
-                base: Some(new),
-                intent: None,
-            }),
-        )
+        self.put(slot, &name, Stored::of(new))
     }
 
     /// Reads what is at a place now.
