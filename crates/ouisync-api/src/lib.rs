@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod data;
+pub mod directory;
 pub mod duration;
 pub mod endpoint;
 pub mod error;

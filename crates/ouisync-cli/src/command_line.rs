@@ -7,9 +7,9 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 
 use crate::{
     commands::{
-        completions, connect, deleted, demo, device, folder, forget_versions, history, invite,
-        join, keyring, lock, member, members, passphrase, pause, quota, recovery_kit, repair,
-        resume, retention, revoke, serve, service, status, unlock, verify, wait,
+        brake, completions, connect, deleted, demo, device, folder, forget_versions, history,
+        invite, join, keyring, lock, member, members, passphrase, pause, quota, recovery_kit,
+        repair, resume, retention, revoke, serve, service, status, unlock, verify, wait,
     },
     context::Context,
 };
@@ -76,6 +76,7 @@ enum Command {
     Passphrase(passphrase::Arguments),
     Keyring(keyring::Arguments),
     RecoveryKit(recovery_kit::Arguments),
+    Brake(brake::Arguments),
     Pause(pause::Arguments),
     Resume(resume::Arguments),
     Retention(retention::Arguments),
@@ -115,6 +116,7 @@ impl Command {
             Self::Passphrase(arguments) => arguments.run(context).await,
             Self::Keyring(arguments) => arguments.run(context).await,
             Self::RecoveryKit(arguments) => arguments.run(context).await,
+            Self::Brake(arguments) => arguments.run(context).await,
             Self::Pause(arguments) => arguments.run(context).await,
             Self::Resume(arguments) => arguments.run(context).await,
             Self::Retention(arguments) => arguments.run(context).await,
@@ -308,6 +310,9 @@ mod tests {
             "ouisync forget-versions /d/a --yes",
             "ouisync quota Notes 20GB --floor 30d",
             "ouisync quota Notes none --floor default",
+            "ouisync brake Notes",
+            "ouisync brake Notes --undo",
+            "ouisync brake Notes --files 10 --percent 5 --within 5m",
             "ouisync pause",
             "ouisync resume Notes",
             "ouisync folder confirm Notes --deletion",
@@ -325,6 +330,8 @@ mod tests {
             "ouisync retention Notes --keep same",
             "ouisync retention Notes --replicas 0",
             "ouisync quota Notes much",
+            "ouisync brake Notes --undo --allow",
+            "ouisync brake Notes --percent 101",
             "ouisync wait",
             "ouisync wait N --timeout -1",
             "ouisync folder confirm Notes",

@@ -2,6 +2,7 @@
 
 pub mod demo;
 
+pub(crate) mod brake;
 pub(crate) mod completions;
 pub(crate) mod connect;
 pub(crate) mod deleted;

@@ -1,7 +1,8 @@
 //! The HTTP interface: routes, who may ask, and the connections.
 
 pub(crate) mod connections;
-pub(crate) mod guard;
+pub(crate) mod directory;
+mod guard;
 pub(crate) mod routes;
 
 mod answer;

@@ -8,6 +8,7 @@ use ouisync_api::{
         JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest, RecoveryKit,
         RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
+    directory::{Brake, BrakeRequest},
     error::ErrorBody,
     event::Event,
     history::{Deleted, DeletedRequest, History, HistoryRequest},
@@ -47,8 +48,16 @@ pub(crate) trait RetentionService {
     fn set_limits(&self, folder: String, request: LimitsRequest) -> Reply<'_, Retention>;
 }
 
+/// What the HTTP interface can ask of folders' plain directories.
+pub(crate) trait DirectoryService {
+    fn brake(&self, folder: String) -> Reply<'_, Brake>;
+    fn set_brake(&self, folder: String, request: BrakeRequest) -> Reply<'_, Brake>;
+}
+
 /// The running device. A `folder` is a name or an id; a `member` an id, a beginning of one, or a name.
-pub(crate) trait Service: PastService + RetentionService + Send + Sync + 'static {
+pub(crate) trait Service:
+    PastService + RetentionService + DirectoryService + Send + Sync + 'static
+{
     fn device(&self) -> Reply<'_, Device>;
     fn connect(&self, address: String) -> Reply<'_, ()>;
     fn folders(&self) -> Reply<'_, Vec<Folder>>;

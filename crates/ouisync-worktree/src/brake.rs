@@ -130,6 +130,10 @@ pub(crate) struct Brake {
     pub(crate) state: BrakeState,
     /// What was recorded within the window.
     lately: VecDeque<(Instant, Toll)>,
+    /// What the running pass was let through with.
+    pub(crate) passing: Toll,
+    /// Changed files that it has recorded.
+    pub(crate) recorded: u64,
     /// The next full scan records everything.
     allowed: bool,
     /// The directory is being taken in for the first time.
@@ -149,6 +153,8 @@ impl Brake {
                 ..BrakeState::default()
             },
             lately: VecDeque::new(),
+            passing: Toll::default(),
+            recorded: 0,
             allowed: false,
             importing,
         }
@@ -159,9 +165,14 @@ impl Brake {
         self.state.burst.is_some() && !self.allowed && !self.state.undoing
     }
 
+    /// The files of a burst are to come back.
+    pub(crate) fn undoes(&self) -> bool {
+        self.state.burst.is_some() && self.state.undoing
+    }
+
     /// Bursts are looked for.
     pub(crate) fn watches(&self) -> bool {
-        self.state.settings.enabled && !self.allowed && !self.importing && !self.state.undoing
+        self.state.settings.enabled && !self.importing && self.state.burst.is_none()
     }
 
     fn recent(&mut self, now: Instant) -> Toll {
@@ -193,8 +204,22 @@ impl Brake {
         weight >= least.max(1) && weight.saturating_mul(100) >= files.saturating_mul(percent.into())
     }
 
-    /// Counts what a pass is about to record; gives the burst if it is one.
-    pub(crate) fn count(&mut self, toll: Toll, files: u64) -> Option<Burst> {
+    /// A pass has recorded what [`Runner::holds_back`] let through, or as much of it as did not change meanwhile: the rest is found
+    /// again by the next pass.
+    pub(crate) fn passed(&mut self) {
+        let mut toll = std::mem::take(&mut self.passing);
+        let recorded = std::mem::take(&mut self.recorded).min(toll.rewritten);
+        toll.scrambled = (toll.scrambled * recorded)
+            .checked_div(toll.rewritten)
+            .unwrap_or(0);
+        toll.rewritten = recorded;
+        if toll.weight() > 0 {
+            self.lately.push_back((Instant::now(), toll));
+        }
+    }
+
+    /// Judges what a pass is about to record; gives the burst if it is one.
+    pub(crate) fn judge(&mut self, toll: Toll, files: u64) -> Option<Burst> {
         let now = Instant::now();
         let mut sum = self.recent(now);
         let began = self.lately.front().map_or(now, |(at, _)| *at);
@@ -203,7 +228,6 @@ impl Brake {
             return None;
         }
         if !self.reaches(sum.weight(), files) {
-            self.lately.push_back((now, toll));
             return None;
         }
         let wall = SystemTime::now()
@@ -242,6 +266,7 @@ impl Runner {
     pub(crate) fn hold(&mut self, burst: Burst) -> Result<(), StepError> {
         tracing::warn!(?burst, "a burst of changes is held back");
         self.brake.state.burst = Some(burst);
+        self.brake.state.undoing = false;
         self.save_brake()?;
         // Nothing of what the pass found may be recorded with something else later.
         self.load()
@@ -332,6 +357,8 @@ mod tests {
         let mut brake = Brake {
             state,
             lately: VecDeque::new(),
+            passing: Toll::default(),
+            recorded: 0,
             allowed: false,
             importing: false,
         };
@@ -339,17 +366,28 @@ mod tests {
             deleted,
             ..Toll::default()
         };
-        assert_eq!(brake.count(deleted(49), 60), None);
-        assert!(brake.count(deleted(1), 60).is_some(), "49 and one");
+        let pass = |brake: &mut Brake, toll: Toll, files| {
+            brake.passing = toll;
+            brake.recorded = toll.rewritten;
+            assert_eq!(brake.judge(toll, files), None);
+            brake.passed();
+        };
+        pass(&mut brake, deleted(49), 60);
+        assert!(brake.judge(deleted(1), 60).is_some(), "49 and one");
         brake.lately.clear();
-        assert_eq!(brake.count(deleted(200), 1000), None);
-        assert!(brake.count(deleted(100), 1000).is_some());
+        pass(&mut brake, deleted(200), 1000);
+        assert!(brake.judge(deleted(100), 1000).is_some());
         brake.lately.clear();
         let scrambled = Toll {
             rewritten: 20,
             scrambled: 20,
             ..Toll::default()
         };
-        assert!(brake.count(scrambled, 100).is_some());
+        assert!(brake.judge(scrambled, 100).is_some());
+        // Files that could not be recorded yet are counted when they are.
+        brake.passing = scrambled;
+        brake.recorded = 5;
+        brake.passed();
+        assert_eq!(brake.recent(Instant::now()).weight(), 15);
     }
 }

@@ -536,6 +536,16 @@ impl FolderAccess for Fake {
                     Bytes::copy_from_slice(bytes),
                 )]
             }
+            FileData::Chunks(chunks)
+                if chunks
+                    .iter()
+                    .any(|chunk| !state.chunks.contains_key(&chunk.chunk)) =>
+            {
+                return Err(EngineError::Store {
+                    message: "a pack is missing".to_owned(),
+                    kind: ErrorKind::Unavailable,
+                });
+            }
             FileData::Chunks(chunks) => chunks
                 .iter()
                 .map(|chunk| {

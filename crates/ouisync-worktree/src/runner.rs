@@ -405,7 +405,8 @@ impl Runner {
             .last_notice
             .is_none_or(|last| now >= last + self.options.debounce);
         let patient = *self.deletions_since.get_or_insert(now) + DELETION_PATIENCE > now;
-        let defer = !quiet && patient && !self.brake.state.undoing;
+        // What the user has judged is not waited with.
+        let defer = !quiet && patient && self.brake.state.burst.is_none();
         let mut scopes = std::mem::take(&mut self.to_scan);
         if full {
             scopes = BTreeMap::from([(ROOT, Scope::All { deep: true })]);
@@ -517,6 +518,27 @@ impl Runner {
             && self.events.is_empty()
             && self.notices.is_empty()
             && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
+        if !settled && std::env::var_os("EDGE_DEBUG").is_some() {
+            eprintln!(
+                "UNSETTLED {:?} full={} scan={:?} later={:?} behind={:?} ready={:?} large={:?} durable={} blocked={:?} nb={} ev={} no={} dirty={:?} req={} upto={} tries={:?}",
+                std::thread::current().id(),
+                self.full_scan,
+                self.to_scan,
+                self.scan_later,
+                self.behind,
+                self.ready,
+                self.large,
+                self.durable.is_idle(),
+                self.blocked,
+                self.not_before.is_some(),
+                self.events.is_empty(),
+                self.notices.is_empty(),
+                self.view.dirty(10),
+                self.control.requested(),
+                self.scanned_up_to,
+                self.tries
+            );
+        }
         if settled {
             self.brake.importing = false;
             self.brake.state.undoing = false;

@@ -104,7 +104,7 @@ impl Runner {
                 });
             }
         }
-        if self.brake.state.undoing {
+        if self.brake.undoes() {
             self.put_back_burst(root, &mut recognised)?;
         } else if self.holds_back(root, &recognised)? {
             return Ok(Outcome {
@@ -113,6 +113,7 @@ impl Runner {
             });
         }
         self.record(root, recognised)?;
+        self.brake.passed();
         Ok(Outcome {
             deferred,
             ..Outcome::default()

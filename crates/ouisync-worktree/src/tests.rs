@@ -20,6 +20,7 @@ use crate::{
     worktree::{Worktree, WorktreeOptions},
 };
 
+mod brake;
 mod crash;
 mod held;
 mod local;
@@ -145,6 +146,13 @@ fn is_staging(name: &std::ffi::OsStr) -> bool {
 
 fn list(directory: &Path, prefix: &str, shown: &mut BTreeMap<String, Option<Vec<u8>>>) {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(b".ouisync-undone")
+        {
+            continue;
+        }
         let path = format!("{prefix}/{}", entry.file_name().to_string_lossy());
         let kind = entry.file_type().unwrap();
         let content = if kind.is_dir() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attention;
+mod brake;
 mod daemon;
 mod history;
 mod keyring;

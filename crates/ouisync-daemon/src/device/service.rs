@@ -20,7 +20,7 @@ use ouisync_engine::{
 use ouisync_model::id::FolderId;
 use tokio::sync::broadcast;
 
-use super::{Device, Inner, translate};
+use super::{Device, Inner, directory::no_directory, translate};
 use crate::{
     refusal::{from_engine, internal, invalid},
     service::{CheckWatch, Reply, Service},
@@ -69,11 +69,7 @@ impl Service for Device {
         Box::pin(async move {
             let summary = self.inner.find(&folder)?;
             if !self.inner.views.confirm(summary.folder, confirmation) {
-                return Err(ErrorBody::new(
-                    ErrorKind::NotFound,
-                    format!("the folder '{}' has no directory attached", summary.name),
-                    "Give it one with 'ouisync folder attach'.",
-                ));
+                return Err(no_directory(&summary.name));
             }
             Ok(())
         })

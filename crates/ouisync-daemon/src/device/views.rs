@@ -107,18 +107,25 @@ impl Views {
 
     /// Passes the user's word about a directory on; `false` when the folder has none attached.
     pub(super) fn confirm(&self, folder: FolderId, confirmation: Confirmation) -> bool {
+        let confirm = |worktree: &Worktree| match confirmation {
+            Confirmation::Deletion => worktree.confirm_deletion(),
+            Confirmation::Directory => worktree.adopt_root(),
+        };
+        self.with(folder, confirm).is_some()
+    }
+
+    /// Does something with a folder's directory; `None` when it has none attached.
+    pub(super) fn with<T>(
+        &self,
+        folder: FolderId,
+        action: impl FnOnce(&Worktree) -> T,
+    ) -> Option<T> {
         match self.places().get(&folder) {
             Some(Place {
                 state: State::Attached(worktree),
                 ..
-            }) => {
-                match confirmation {
-                    Confirmation::Deletion => worktree.confirm_deletion(),
-                    Confirmation::Directory => worktree.adopt_root(),
-                }
-                true
-            }
-            _ => false,
+            }) => Some(action(worktree)),
+            _ => None,
         }
     }
 

@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     answer::{Answer, Input, Refusal},
-    guard, past, retention, streams,
+    directory, guard, past, retention, streams,
 };
 use crate::{home::Token, refusal, service::Service};
 
@@ -91,6 +91,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(openapi))
         .merge(past::short())
         .merge(retention::short())
+        .merge(directory::short())
         .layer(middleware::from_fn(guard::limit));
     // These take as long as they take; they end with their connection or the daemon.
     let long = OpenApiRouter::new()

@@ -23,6 +23,9 @@ const LEAST_SAMPLE: usize = 512;
 const DENSE: f64 = 7.4;
 const JUMP: f64 = 1.0;
 
+/// Where something is recorded.
+type Place<'a> = (Slot, &'a Name);
+
 /// What became of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rewrite {
@@ -47,12 +50,12 @@ impl Runner {
             let before = &moved.record.fingerprint;
             !before.same_but_renamed(&moved.to.stat.fingerprint)
         });
-        let rewritten: Vec<(&Found, &Record)> = recognised
+        let rewritten: Vec<(&Found, &Record, Place<'_>)> = recognised
             .edited
             .iter()
-            .filter_map(|found| Some((found, found.record.as_ref()?)))
-            .chain(moved.map(|moved| (&moved.to, &moved.record)))
-            .filter(|(found, record)| {
+            .filter_map(|found| Some((found, found.record.as_ref()?, (found.slot, &found.name))))
+            .chain(moved.map(|moved| (&moved.to, &moved.record, (moved.from.0, &moved.from.1))))
+            .filter(|(found, record, _)| {
                 found.stat.fingerprint.kind == Kind::File && record.content().is_some()
             })
             .collect();
@@ -67,8 +70,8 @@ impl Runner {
         let files = self.view.files()?;
         if self.brake.may_burst(toll, files) {
             toll.rewritten = 0;
-            for (found, record) in rewritten {
-                match self.compare(root, found, record)? {
+            for (found, record, place) in rewritten {
+                match self.compare(root, found, record, place)? {
                     Rewrite::Same => {}
                     Rewrite::Other => toll.rewritten += 1,
                     Rewrite::Scrambled => {
@@ -78,17 +81,27 @@ impl Runner {
                 }
             }
         }
-        match self.brake.count(toll, files) {
+        self.brake.recorded = 0;
+        match self.brake.judge(toll, files) {
             Some(burst) => {
                 self.hold(burst)?;
                 Ok(true)
             }
-            None => Ok(false),
+            None => {
+                self.brake.passing = toll;
+                Ok(false)
+            }
         }
     }
 
     /// What became of the content of a file that is recorded.
-    fn compare(&self, root: &Root, found: &Found, record: &Record) -> Result<Rewrite, StepError> {
+    fn compare(
+        &self,
+        root: &Root,
+        found: &Found,
+        record: &Record,
+        place: Place<'_>,
+    ) -> Result<Rewrite, StepError> {
         if self.control.stopping() {
             return Err(StepError::Stopping);
         }
@@ -99,8 +112,7 @@ impl Runner {
             file.take(SAMPLE as u64).read_to_end(&mut sample).ok()?;
             Some(sample)
         });
-        let (Some(new), Some(old)) = (new, self.recorded_sample(found.slot, &found.name, record))
-        else {
+        let (Some(new), Some(old)) = (new, self.recorded_sample(place, record)) else {
             return Ok(Rewrite::Other);
         };
         let size = record.content().map_or(0, |content| content.size);
@@ -117,7 +129,7 @@ impl Runner {
     }
 
     /// The beginning of what is recorded, as far as it is here.
-    fn recorded_sample(&self, slot: Slot, name: &Name, record: &Record) -> Option<Vec<u8>> {
+    fn recorded_sample(&self, (slot, name): Place<'_>, record: &Record) -> Option<Vec<u8>> {
         // Small contents are in the tree's entry only.
         let entry = self
             .tree_node(slot)
@@ -158,7 +170,12 @@ impl Runner {
         for moved in std::mem::take(&mut recognised.moves) {
             let before = &moved.record.fingerprint;
             let same = before.same_but_renamed(&moved.to.stat.fingerprint)
-                || self.compare(root, &moved.to, &moved.record)? == Rewrite::Same;
+                || self.compare(
+                    root,
+                    &moved.to,
+                    &moved.record,
+                    (moved.from.0, &moved.from.1),
+                )? == Rewrite::Same;
             if same {
                 recognised.moves.push(moved);
                 continue;
@@ -174,7 +191,10 @@ impl Runner {
         let mut set_aside = 0;
         for found in std::mem::take(&mut recognised.edited) {
             let same = match &found.record {
-                Some(record) => self.compare(root, &found, record)? == Rewrite::Same,
+                Some(record) => {
+                    let place = (found.slot, &found.name);
+                    self.compare(root, &found, record, place)? == Rewrite::Same
+                }
                 None => true,
             };
             if same {

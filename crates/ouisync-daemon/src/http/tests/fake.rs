@@ -11,6 +11,7 @@ use ouisync_api::{
         InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest,
         RecoveryKit, RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
+    directory::{Brake, BrakeRequest},
     error::{ErrorBody, ErrorKind},
     event::Event,
     history::{Deleted, DeletedRequest, History, HistoryRequest},
@@ -21,7 +22,7 @@ use ouisync_api::{
 };
 use tokio::sync::{Notify, broadcast};
 
-use crate::service::{CheckWatch, PastService, Reply, RetentionService, Service};
+use crate::service::{CheckWatch, DirectoryService, PastService, Reply, RetentionService, Service};
 
 pub(super) struct Fake {
     calls: Mutex<Vec<String>>,
@@ -238,6 +239,15 @@ impl Service for Fake {
     }
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+}
+
+impl DirectoryService for Fake {
+    fn brake(&self, _: String) -> Reply<'_, Brake> {
+        Box::pin(async { Err(missing()) })
+    }
+    fn set_brake(&self, _: String, _: BrakeRequest) -> Reply<'_, Brake> {
+        Box::pin(async { Err(missing()) })
     }
 }
 
