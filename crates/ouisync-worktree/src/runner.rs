@@ -19,7 +19,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::{
     brake::Brake,
     content::Transfer,
-    directories::{Directories, ROOT, Slot},
+    directories::{Directories, ROOT, STAGING, Slot},
     disk::{self, Root},
     durable::Durability,
     error::{StepError, WorktreeError},
@@ -372,6 +372,9 @@ impl Runner {
         if !self.paused && self.held.is_none() {
             self.refresh_behind()?;
             self.apply(&root)?;
+            // What is set aside is looked for from the places that want it. By itself it is never behind, and could not be: the staging
+            // directory is there only while something is in it.
+            self.blocked.remove(&STAGING);
         }
         // While the brake holds, no scan takes anything out of the way.
         if self.brake.holds() {

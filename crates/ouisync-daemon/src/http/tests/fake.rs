@@ -244,10 +244,18 @@ impl Service for Fake {
 
 impl DirectoryService for Fake {
     fn brake(&self, _: String) -> Reply<'_, Brake> {
-        Box::pin(async { Err(missing()) })
+        ok(Brake {
+            enabled: true,
+            files: 50,
+            percent: 30,
+            window_seconds: 60,
+            burst: None,
+            undoing: false,
+            undone: None,
+        })
     }
-    fn set_brake(&self, _: String, _: BrakeRequest) -> Reply<'_, Brake> {
-        Box::pin(async { Err(missing()) })
+    fn set_brake(&self, folder: String, _: BrakeRequest) -> Reply<'_, Brake> {
+        self.brake(folder)
     }
 }
 
