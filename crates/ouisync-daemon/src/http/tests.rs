@@ -244,6 +244,7 @@ async fn every_route_is_in_the_document_and_answers() {
     let sources = [
         include_str!("routes.rs"),
         include_str!("past.rs"),
+        include_str!("retention.rs"),
         include_str!("directory.rs"),
     ];
     let attributes: usize = sources
