@@ -10,7 +10,9 @@ use bytes::Bytes;
 use ouisync_model::{
     id::{ChunkId, CommitId, EpochId, MemberId, NodeId, PackId},
     name::Name,
-    operation::{ChunkRef, FileContent, FileData, Operation, PackSize, PackTable, Value},
+    operation::{
+        ChunkPlace, ChunkRef, FileContent, FileData, Operation, PackSize, PackTable, Value,
+    },
     tree::{entry::Entry, view::View},
 };
 use ouisync_store::{
@@ -54,7 +56,7 @@ pub(crate) struct Port {
     ingest: Mutex<Option<(EpochId, Ingest)>>,
     announcer: Arc<Announcer>,
     /// Packs that hold chunks which new content has in common with old.
-    reused: Mutex<BTreeMap<PackId, PackSize>>,
+    reused: Mutex<BTreeMap<PackId, (PackSize, Vec<ChunkPlace>)>>,
     /// Marks behind the directories that `dirty` gave.
     marks: Mutex<HashMap<NodeId, Vec<(NodeId, DirtyMark)>>>,
 }
@@ -193,8 +195,12 @@ impl Port {
             }
         };
         let mut is_known = |chunk: &ChunkId| match readable.stored_in(chunk) {
-            Some((pack, size)) => {
-                lock(&self.reused).insert(pack, size);
+            Some((pack, size, place)) => {
+                let mut reused = lock(&self.reused);
+                let (_, places) = reused.entry(pack).or_insert((size, Vec::new()));
+                if !places.contains(&place) {
+                    places.push(place);
+                }
                 true
             }
             None => false,
@@ -377,15 +383,8 @@ impl FolderAccess for Port {
             reused
                 .into_iter()
                 .filter(|(pack, _)| !fresh.contains(pack))
-                .map(|(pack, size)| {
-                    (
-                        PackTable {
-                            pack,
-                            chunks: Vec::new(),
-                        },
-                        size,
-                    )
-                }),
+                // With the places that are referred to: what an older add told goes when that one is released.
+                .map(|(pack, (size, chunks))| (PackTable { pack, chunks }, size)),
         );
         on_folder(&self.sender, move |folder| {
             folder.commit(operations, packs, Vec::new(), |batch| {

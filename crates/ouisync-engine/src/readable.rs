@@ -12,7 +12,7 @@ use ouisync_crypto::{commit::Commit, keys::FolderKeys};
 use ouisync_model::{
     id::{ChunkId, CommitId, MemberId, NodeId, PackId},
     name::Name,
-    operation::{CommitBody, FileContent, PackSize},
+    operation::{ChunkPlace, CommitBody, FileContent, PackSize, PackTable},
     tree::{CommitContext, Tree, entry::Entry, moment::CommitTime, store::TreeReader, view::View},
 };
 use ouisync_store::{
@@ -214,17 +214,16 @@ impl Readable {
                     Err(error) => {
                         // A writer's device is faulty or hostile; everybody skips this commit alike.
                         warn!(commit = %commit.id(), author = %header.author, %error, "skipping a commit");
-                        return Ok(());
+                        // It counts as one without operations, as it does in a checkpoint.
+                        opened = CommitBody::default();
+                        &opened
                     }
                 }
             }
         };
         let batch = tree.store_mut();
-        for table in &body.tables {
-            if header.added.iter().any(|add| add.pack == table.pack) {
-                batch.add_pack(table)?;
-            }
-        }
+        let is_added = |table: &&PackTable| header.added.iter().any(|add| add.pack == table.pack);
+        batch.add_packs(&commit.id(), body.tables.iter().filter(is_added))?;
         batch.note_lamport(header.lamport);
         let context = CommitContext {
             commit: commit.id(),
@@ -330,13 +329,13 @@ impl Readable {
         Ok(View::new(&snapshot, &label).entry(directory, name)?)
     }
 
-    /// A live pack that holds the chunk.
-    pub(crate) fn stored_in(&self, chunk: &ChunkId) -> Option<(PackId, PackSize)> {
+    /// A live pack that holds the chunk, and where.
+    pub(crate) fn stored_in(&self, chunk: &ChunkId) -> Option<(PackId, PackSize, ChunkPlace)> {
         let places = self.index.places(chunk).ok()?;
-        places.iter().find_map(|(pack, _)| {
+        places.iter().find_map(|(pack, place)| {
             let info = self.store.pack(*pack).ok()??;
             matches!(info.state, PackState::Pending | PackState::Stored)
-                .then_some((*pack, info.size))
+                .then_some((*pack, info.size, *place))
         })
     }
 

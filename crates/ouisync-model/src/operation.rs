@@ -215,6 +215,11 @@ impl PackSize {
         Self::from_exponent(u8::try_from(exponent).ok()?)
     }
 
+    /// The power of two: 0 to 8.
+    pub const fn exponent(self) -> u8 {
+        self.0
+    }
+
     /// Number of frames.
     pub const fn frames(self) -> u32 {
         1 << self.0

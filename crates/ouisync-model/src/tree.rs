@@ -14,6 +14,7 @@ pub mod memory;
 pub mod moment;
 mod names;
 pub mod past;
+pub mod registers;
 mod same_name;
 pub mod state;
 pub mod store;

@@ -95,7 +95,8 @@ fn main() {
         };
         let start = Instant::now();
         let mut tree = Tree::new(index.begin());
-        tree.store_mut().add_pack(table).unwrap();
+        let commit = &context.commit;
+        tree.store_mut().add_packs(commit, [table]).unwrap();
         let changes = tree.apply(&context, operations).unwrap();
         let mut batch = tree.into_store();
         batch.account(&changes).unwrap();

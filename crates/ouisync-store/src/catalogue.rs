@@ -7,7 +7,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use ouisync_crypto::commit::LiveDigest;
+use ouisync_crypto::commit::{CheckpointDigest, LiveDigest};
 use ouisync_model::{
     id::{CommitId, Lamport, MemberId, PackId, Sequence},
     operation::PackSize,
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     catalogue::records::{Changes, Records},
+    checkpoint::CheckpointCheck,
     error::StoreError,
 };
 
@@ -52,6 +53,33 @@ pub struct CommitMeta {
     pub arrival: u64,
     /// The commit that its author made just before.
     pub follows: Option<CommitId>,
+    /// Why its bytes are not here; a checkpoint stands in for them.
+    pub absent: Option<Absence>,
+}
+
+/// Why the bytes of a commit are not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Absence {
+    /// They were dropped here, a checkpoint having covered the commit for long enough.
+    Dropped,
+    /// They never came: the store started from a checkpoint, for the time of this number.
+    Installed(u64),
+}
+
+/// What the catalogue knows of a checkpoint, whether its commit's bytes are here or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CheckpointRecord {
+    /// What its header says; not known of one that came without bytes.
+    pub(crate) digest: Option<CheckpointDigest>,
+    pub(crate) check: CheckpointCheck,
+    /// Age of the store when its skeleton was found right, or when it came.
+    pub(crate) since: u64,
+    /// What it covers and doesn't count; known once it is checked.
+    pub(crate) quarantined: Vec<CommitId>,
+    /// The checkpoints that it covers, that count and whose skeletons are right; known once it is checked.
+    pub(crate) covers: Vec<CommitId>,
+    /// Everything that it allows to drop was dropped.
+    pub(crate) dropped: bool,
 }
 
 /// What of a pack is on this disk.
@@ -135,6 +163,14 @@ pub(crate) struct Summary {
     /// How often an accepted commit was quarantined.
     pub(crate) withdrawals: u64,
     pub(crate) clock: AgeClock,
+    /// The checkpoint that covers every commit whose bytes are not here.
+    pub(crate) base: Option<CommitId>,
+    /// How often this store started from a checkpoint.
+    pub(crate) installations: u64,
+    /// It is just doing so: commits with a greater number are to go.
+    pub(crate) installing: bool,
+    /// The greatest arrival number of a commit whose bytes were dropped.
+    pub(crate) dropped_through: u64,
 }
 
 /// Encodes a record; our types have no unencodable values.
@@ -294,6 +330,19 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn set_meta(&mut self, commit: CommitId, meta: &CommitMeta) {
         self.put(key::meta(commit), encode(meta));
+    }
+
+    pub(crate) fn checkpoint(
+        &self,
+        commit: CommitId,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        self.get(&key::checkpoint(commit))?
+            .map(|bytes| decode(key::CHECKPOINT, &bytes))
+            .transpose()
+    }
+
+    pub(crate) fn set_checkpoint(&mut self, commit: CommitId, record: &CheckpointRecord) {
+        self.put(key::checkpoint(commit), encode(record));
     }
 
     pub(crate) fn pack(&self, pack: PackId) -> Result<Option<PackRecord>, StoreError> {

@@ -5,10 +5,10 @@
 //! one is the roster's to say. Format: `docs/format/checkpoints.md`.
 
 use ouisync_crypto::{
-    commit::{CheckpointDigest, Commit},
-    roster::state::RosterState,
+    commit::CheckpointDigest,
+    roster::{state::RosterState, statement::LastCommit},
 };
-use ouisync_model::id::{CommitId, Lamport, MemberId, Sequence};
+use ouisync_model::id::{CommitId, Lamport, MemberId, PackId, Sequence};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -17,20 +17,62 @@ use crate::{
     store::Store,
 };
 
+mod codec;
+mod cover;
+mod drop;
+mod install;
+mod known;
+mod spool;
+
+use codec::Reader;
+use spool::Spool;
+
 /// Most bytes of a skeleton: about six million commits.
 pub const MAX_SKELETON: u64 = 256 << 20;
+
+/// Who may write, as of the roster that a checkpoint names.
+pub trait Writers {
+    /// Whether all commits of this author count.
+    fn may_write(&self, author: &MemberId) -> bool;
+
+    /// For an author who lost the right: what those who decided it had of its commits.
+    fn last_commits(&self, author: &MemberId) -> &[LastCommit];
+}
+
+impl Writers for RosterState {
+    fn may_write(&self, author: &MemberId) -> bool {
+        Self::may_write(self, author)
+    }
+
+    fn last_commits(&self, author: &MemberId) -> &[LastCommit] {
+        Self::last_commits(self, author).unwrap_or_default()
+    }
+}
 
 /// How far a checkpoint was checked on this device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum CheckpointCheck {
-    /// Its skeleton isn't that of the commits that it covers: never used for anything.
+    /// Its skeleton isn't that of the commits that it covers: it counts for nothing.
     Wrong,
+    /// Its skeleton is right, its state isn't: nothing starts from it or is dropped because of it.
+    WrongState,
     /// Not yet.
     Unchecked,
     /// Its skeleton is right, or it came from a peer and this store started from it. More can't be checked without reading keys.
     Blind,
     /// Its state is right as well.
     Whole,
+}
+
+impl CheckpointCheck {
+    /// Whether the skeleton is right; `None` before it was checked.
+    pub const fn skeleton_is_right(self) -> Option<bool> {
+        match self {
+            Self::Wrong => Some(false),
+            Self::Unchecked => None,
+            Self::WrongState | Self::Blind | Self::Whole => Some(true),
+        }
+    }
 }
 
 /// A checkpoint that is here.
@@ -42,8 +84,8 @@ pub struct CheckpointInfo {
     pub author: MemberId,
     /// Its logical time.
     pub lamport: Lamport,
-    /// What it says of the commits that it covers.
-    pub digest: CheckpointDigest,
+    /// What it says of the commits that it covers; not known of one that came without bytes.
+    pub digest: Option<CheckpointDigest>,
     /// How far it was checked here.
     pub check: CheckpointCheck,
     /// Its commit counts.
@@ -96,6 +138,9 @@ pub enum CheckpointError {
     /// The commit is no checkpoint, or isn't here.
     #[error("commit {0} is no checkpoint that is here")]
     NotOne(CommitId),
+    /// A checkpoint among the covered commits was not checked yet: that comes first.
+    #[error("checkpoint {0} must be checked first")]
+    Unchecked(CommitId),
     /// The skeleton has more than [`MAX_SKELETON`] bytes.
     #[error("the skeleton has more than {MAX_SKELETON} bytes")]
     TooLarge,
@@ -121,23 +166,25 @@ impl CheckpointError {
             Self::OtherSkeleton(_) | Self::Malformed(_) | Self::Contradicts(_) => {
                 ErrorKind::Corruption
             }
+            Self::Unchecked(_) => ErrorKind::Transient,
             Self::NotOne(_) | Self::TooLarge | Self::NotBeyond(_) => ErrorKind::Permanent,
         }
     }
 }
 
-/// A skeleton, in a file of the store's directory that goes when this is dropped (and at the next opening).
+/// A skeleton that this store made, in a file of its directory that goes when this is dropped (and at the next opening).
 #[derive(Debug)]
 pub struct Skeleton {
-    store: Store,
-    length: u64,
+    spool: Spool,
     digest: CheckpointDigest,
+    quarantined: Vec<CommitId>,
+    covers: Vec<CommitId>,
 }
 
 impl Skeleton {
     /// Length in bytes, at most [`MAX_SKELETON`].
-    pub const fn length(&self) -> u64 {
-        self.length
+    pub fn length(&self) -> u64 {
+        self.spool.length()
     }
 
     /// What a checkpoint with this skeleton says.
@@ -147,130 +194,60 @@ impl Skeleton {
 
     /// At most `length` bytes from `offset` on; none at the end.
     pub fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
-        let (_, _, _) = (&self.store, offset, length);
-        Ok(Vec::new())
+        self.spool.read(offset, length)
+    }
+
+    /// The commits covered and not counted.
+    pub fn quarantined(&self) -> &[CommitId] {
+        &self.quarantined
+    }
+
+    /// Visits the commits that count, in causal order.
+    pub(crate) fn visit_accepted<E: From<CheckpointError>>(
+        &self,
+        mut visit: impl FnMut(Lamport, CommitId) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut reader = Reader::new(&self.spool)?;
+        while let Some(entry) = reader.next_commit()? {
+            if entry.accepted {
+                visit(entry.lamport, entry.commit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The adds in force over the commits that count, by pack and adding commit.
+    pub(crate) fn dots(&self) -> Result<Vec<(PackId, CommitId)>, CheckpointError> {
+        let mut reader = Reader::new(&self.spool)?;
+        while reader.next_commit()?.is_some() {}
+        let mut dots = Vec::new();
+        while let Some(dot) = reader.next_dot()? {
+            let adding = reader.commit_at(dot.adding);
+            dots.extend(adding.map(|adding| (dot.pack, adding)));
+        }
+        Ok(dots)
     }
 }
 
 /// Takes the bytes of a skeleton as they come from a peer, into a file that goes when this is dropped.
 #[derive(Debug)]
-pub struct SkeletonSpool {
-    store: Store,
-    length: u64,
-}
+pub struct SkeletonSpool(Spool);
 
 impl SkeletonSpool {
     /// Appends what comes next; refused beyond [`MAX_SKELETON`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
-        let _ = &self.store;
-        self.length += bytes.len() as u64;
-        Ok(())
+        self.0.push(bytes)
     }
 
     /// Bytes taken so far.
-    pub const fn length(&self) -> u64 {
-        self.length
+    pub fn length(&self) -> u64 {
+        self.0.length()
     }
 }
 
 impl Store {
-    /// The checkpoints that are here, newest first (by Lamport time, then id); those that another one covers and that came
-    /// without bytes included.
-    pub fn checkpoints(&self) -> Result<Vec<CheckpointInfo>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    /// What is known of one checkpoint.
-    pub fn checkpoint(&self, commit: CommitId) -> Result<Option<CheckpointInfo>, StoreError> {
-        Ok(self
-            .checkpoints()?
-            .into_iter()
-            .find(|info| info.commit == commit))
-    }
-
-    /// The newest accepted checkpoint that was checked at least so far, whose bytes are here, and that covers every commit
-    /// without bytes: what a peer, and an index, can start from.
-    pub fn start(&self, check: CheckpointCheck) -> Result<Option<CheckpointInfo>, StoreError> {
-        Ok(self.checkpoints()?.into_iter().find(|info| {
-            info.accepted && info.has_bytes && info.check >= check.max(CheckpointCheck::Blind)
-        }))
-    }
-
-    /// The skeleton of the commits that `parents` and their ancestors are: for a new checkpoint, or of one that is here.
-    /// `roster` is the state at the checkpoint's own heads of the roster. Takes some microseconds a commit.
-    pub fn skeleton(
-        &self,
-        parents: &[CommitId],
-        roster: &RosterState,
-    ) -> Result<Skeleton, CheckpointError> {
-        let _ = (parents, roster);
-        Err(CheckpointError::Malformed("not built yet"))
-    }
-
-    /// Compares a checkpoint's skeleton with the commits that are here and notes the outcome durably. One that was checked
-    /// before stays as it is. `roster` is the state at the checkpoint's own heads of the roster.
-    pub fn check_checkpoint(
-        &self,
-        checkpoint: CommitId,
-        roster: &RosterState,
-    ) -> Result<CheckpointCheck, CheckpointError> {
-        let _ = roster;
-        Err(CheckpointError::NotOne(checkpoint))
-    }
-
-    /// Notes, durably, whether the state of a checkpoint is the one that this device computed.
-    pub fn note_state(&self, checkpoint: CommitId, right: bool) -> Result<(), CheckpointError> {
-        let _ = right;
-        Err(CheckpointError::NotOne(checkpoint))
-    }
-
-    /// Visits the commits that a checkpoint covers in causal order. The checkpoint must be here.
-    pub fn visit_covered(
-        &self,
-        checkpoint: CommitId,
-        visit: &mut dyn FnMut(CoveredCommit),
-    ) -> Result<(), CheckpointError> {
-        let _ = visit;
-        Err(CheckpointError::NotOne(checkpoint))
-    }
-
-    /// Of commits that the roster alone would quarantine, those that stay accepted because a checkpoint that counts covers them
-    /// as accepted, or because their bytes are not here any more.
-    pub fn settled(
-        &self,
-        quarantine: &std::collections::BTreeSet<CommitId>,
-    ) -> Result<std::collections::BTreeSet<CommitId>, StoreError> {
-        let _ = quarantine;
-        Ok(std::collections::BTreeSet::new())
-    }
-
-    /// What was accepted since the newest checkpoint that was checked; counting stops at `most`.
-    pub fn uncovered(&self, most: Uncovered) -> Result<Uncovered, StoreError> {
-        let _ = most;
-        Ok(Uncovered::default())
-    }
-
     /// Begins to take a skeleton from a peer.
-    pub fn begin_skeleton(&self) -> Result<SkeletonSpool, StoreError> {
-        Ok(SkeletonSpool {
-            store: self.clone(),
-            length: 0,
-        })
-    }
-
-    /// Starts from a checkpoint that a peer sent: what its skeleton says of commits that are not here becomes known, without their
-    /// bytes, the live set follows, and the checkpoint's commit is put as accepted. Durable on return, all or nothing.
-    ///
-    /// The commit's signature and the author's right must be checked before; `roster` is the state at the checkpoint's own heads of
-    /// the roster. Commits that are here stay, and what the checkpoint doesn't cover counts on top of it. Index: make it anew
-    /// (see [`Store::withdrawals`]).
-    pub fn install_checkpoint(
-        &self,
-        commit: &Commit,
-        skeleton: SkeletonSpool,
-        roster: &RosterState,
-    ) -> Result<Installed, CheckpointError> {
-        let _ = (skeleton, roster);
-        Err(CheckpointError::NotOne(commit.id()))
+    pub fn begin_skeleton(&self) -> SkeletonSpool {
+        SkeletonSpool(Spool::new(self))
     }
 }

@@ -86,7 +86,8 @@ struct Candidate {
 
 impl Store {
     /// Removes packs that have not been live for as long as `policy` says, by the time that this store saw pass since it took
-    /// note (a clock step counts as at most a day, so a wrong clock drops nothing at once). `now` is in seconds since 1970.
+    /// note (a clock step counts as at most a day, so a wrong clock drops nothing at once), and the bytes of commits that a checkpoint
+    /// which was known and right for as long stands in for. `now` is in seconds since 1970.
     /// Call it every few hours: only observed time counts. Live packs are never touched.
     pub fn collect(&self, now: u64, policy: &CollectPolicy) -> Result<Collected, StoreError> {
         let age = self.change(false, |draft, _| {
@@ -126,6 +127,10 @@ impl Store {
             moved?;
             collected.add(&part);
             self.empty_trash()?;
+        }
+        if let Some(retention) = policy.retention {
+            let keep = policy.grace.max(policy.floor).max(retention).as_secs();
+            collected.commits = self.drop_covered(age, keep, policy.check)?;
         }
         Ok(collected)
     }

@@ -87,6 +87,8 @@ mod table {
     pub(super) const TIMELINE: Table = Table(18);
     pub(super) const FORMER: Table = Table(19);
     pub(super) const PAST_LIST: Table = Table(24);
+    /// Commits that [`REPLACED_EARLY`] speaks of.
+    pub(super) const AWAITED: Table = Table(32);
 }
 
 /// How much is in the tree: all values of all content registers, so a conflict counts once for each side.

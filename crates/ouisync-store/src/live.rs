@@ -17,7 +17,7 @@ use crate::{
         unreadable,
     },
     error::StoreError,
-    store::{Store, commits::decode_commit},
+    store::Store,
 };
 
 impl Store {
@@ -111,12 +111,17 @@ pub(crate) fn accept(
         forgotten,
     } = effects;
     for PackAdd { pack, size } in added {
-        if !draft.any(&key::releases_of(commit, *pack))? {
+        let releases = draft.keys(&key::releases_of(commit, *pack))?;
+        if releases.is_empty() {
             add_use(draft, commit, *pack, *size)?;
+        }
+        for release in releases {
+            draft.put(release, encode(size));
         }
     }
     for dot in released {
-        draft.put(key::release(dot.commit, dot.pack, commit), Vec::new());
+        let size = released_size(draft, dot)?;
+        draft.put(key::release(dot.commit, dot.pack, commit), size);
         remove_use(draft, dot.commit, dot.pack)?;
     }
     for pack in forgotten {
@@ -166,18 +171,18 @@ pub(crate) fn withdraw(
         }
     }
     for dot in released {
-        draft.remove(key::release(dot.commit, dot.pack, commit));
+        let release = key::release(dot.commit, dot.pack, commit);
+        let size = draft.get(&release)?.unwrap_or_default();
+        draft.remove(release);
         if draft.any(&key::releases_of(dot.commit, dot.pack))? {
             continue;
         }
         let accepted = draft
             .meta(dot.commit)?
             .is_some_and(|meta| meta.disposition == Disposition::Accepted);
-        if let (true, Some(bytes)) = (accepted, draft.get(&key::commit(dot.commit))?) {
-            let adder = decode_commit(dot.commit, bytes)?;
-            if let Some(add) = adder.header().added.iter().find(|add| add.pack == dot.pack) {
-                add_use(draft, dot.commit, add.pack, add.size)?;
-            }
+        if accepted && !size.is_empty() {
+            let size = decode(key::RELEASE, &size)?;
+            add_use(draft, dot.commit, dot.pack, size)?;
         }
     }
     for PackAdd { pack, .. } in added {
@@ -186,7 +191,24 @@ pub(crate) fn withdraw(
     Ok(())
 }
 
-fn add_use(
+/// The size class of an add that is released, as a release records it: empty unless the add is known and was in force, or is
+/// released already by a commit whose release says it. So what a release took away can come back without the bytes of the commit
+/// that added it, and what a covered commit released for good can't.
+pub(crate) fn released_size(draft: &Draft<'_>, dot: &Dot) -> Result<Vec<u8>, StoreError> {
+    if let Some(size) = draft.get(&key::use_of(dot.pack, dot.commit))? {
+        return Ok(size);
+    }
+    for other in draft.keys(&key::releases_of(dot.commit, dot.pack))? {
+        if let Some(size) = draft.get(&other)?
+            && !size.is_empty()
+        {
+            return Ok(size);
+        }
+    }
+    Ok(Vec::new())
+}
+
+pub(crate) fn add_use(
     draft: &mut Draft<'_>,
     commit: CommitId,
     pack: PackId,
@@ -211,7 +233,11 @@ fn add_use(
     draft.set_pack(pack, Some(record))
 }
 
-fn remove_use(draft: &mut Draft<'_>, commit: CommitId, pack: PackId) -> Result<(), StoreError> {
+pub(crate) fn remove_use(
+    draft: &mut Draft<'_>,
+    commit: CommitId,
+    pack: PackId,
+) -> Result<(), StoreError> {
     let key = key::use_of(pack, commit);
     if draft.get(&key)?.is_none() {
         return Ok(());

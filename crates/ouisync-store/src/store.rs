@@ -205,7 +205,7 @@ impl Store {
         self.state().summary.clone()
     }
 
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         (self.inner.options.clock)()
     }
 
@@ -305,7 +305,7 @@ impl Store {
     }
 
     /// Refuses pack data when the disk is almost full.
-    fn check_space(&self, bytes: u64) -> Result<(), StoreError> {
+    pub(crate) fn check_space(&self, bytes: u64) -> Result<(), StoreError> {
         let reserve = self.inner.options.reserve;
         let free = self
             .inner
@@ -329,6 +329,11 @@ impl Store {
 }
 
 impl State {
+    /// The ends of an author's chain.
+    pub(crate) fn chain_heads(&self, author: &MemberId) -> BTreeMap<CommitId, Sequence> {
+        self.chains.get(author).cloned().unwrap_or_default()
+    }
+
     /// Brings figures and sets up to date after the record of a pack changed.
     fn replace_pack(
         &mut self,

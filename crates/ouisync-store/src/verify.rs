@@ -255,8 +255,14 @@ impl Store {
             if cancel.load(Ordering::Relaxed) {
                 return Err(StoreError::Cancelled);
             }
-            let _state = self.state();
+            let state = self.state();
             report.commits += 1;
+            if let Some(meta) = meta_of(self.records(), *id)?
+                && meta.absent.is_some()
+            {
+                self.verify_absent(*id, &meta, state.summary.base, report)?;
+                continue;
+            }
             let bytes = self.records().get(&key::commit(*id))?;
             let Some(commit) = bytes.and_then(|bytes| decode_commit(*id, bytes).ok()) else {
                 report.problems.push(VerifyProblem::CommitDamaged(*id));
@@ -285,6 +291,36 @@ impl Store {
         self.verify_heads(&ids, next_arrival, report)
     }
 
+    /// A commit without bytes: only what is known of it can be compared.
+    fn verify_absent(
+        &self,
+        id: CommitId,
+        meta: &CommitMeta,
+        base: Option<CommitId>,
+        report: &mut VerifyReport,
+    ) -> Result<(), StoreError> {
+        for parent in &meta.parents {
+            if meta_of(self.records(), *parent)?.is_none() {
+                report.problems.push(VerifyProblem::ParentMissing {
+                    commit: id,
+                    parent: *parent,
+                });
+            }
+        }
+        // Without a checkpoint that stands in for it the commit is simply lost.
+        let has_base = match base {
+            Some(base) => self.records().get(&key::commit(base))?.is_some(),
+            None => false,
+        };
+        if !has_base {
+            report.problems.push(VerifyProblem::CommitDamaged(id));
+        }
+        if !self.is_indexed(id, meta)? {
+            report.problems.push(VerifyProblem::CommitIndexWrong(id));
+        }
+        Ok(())
+    }
+
     fn is_indexed(&self, id: CommitId, meta: &CommitMeta) -> Result<bool, StoreError> {
         let has = |key: Vec<u8>| Ok::<_, StoreError>(self.records().get(&key)?.is_some());
         let quarantined = meta.disposition == Disposition::Quarantined;
@@ -293,10 +329,15 @@ impl Store {
                 .records()
                 .get(&key::arrival(meta.arrival))?
                 .is_some_and(|found| found == id.as_bytes());
+        let in_order = if meta.absent.is_some() {
+            meta.arrival == 0
+        } else {
+            arrived != quarantined
+        };
         Ok(has(key::order(meta.lamport, id))?
             && has(key::chain(meta.author, meta.sequence, id))?
             && has(key::quarantine(id))? == quarantined
-            && arrived != quarantined)
+            && in_order)
     }
 
     /// Whether each add is either in force or released, and each release recorded.

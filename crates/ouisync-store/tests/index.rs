@@ -329,7 +329,9 @@ fn a_dropped_batch_leaves_nothing() {
     let index = open(directory.path());
     let mut batch = index.begin();
     batch.mark_applied(&commit_id(1)).unwrap();
-    batch.add_pack(&pack_table(1, &[1])).unwrap();
+    batch
+        .add_packs(&commit_id(1), [&pack_table(1, &[1])])
+        .unwrap();
     batch.put_setting("a", Some(b"b"));
     drop(batch);
     assert!(!index.is_applied(&commit_id(1)).unwrap());
@@ -473,11 +475,17 @@ fn packs_count_the_chunks_that_the_tree_uses() {
     let index = open(directory.path());
     let (a, b) = (PackId::from_bytes([1; 32]), PackId::from_bytes([2; 32]));
     let mut batch = index.begin();
-    batch.add_pack(&pack_table(1, &[1, 2, 3])).unwrap();
-    batch.add_pack(&pack_table(1, &[1, 2, 3])).unwrap();
+    batch
+        .add_packs(&commit_id(1), [&pack_table(1, &[1, 2, 3])])
+        .unwrap();
+    batch
+        .add_packs(&commit_id(1), [&pack_table(1, &[1, 2, 3])])
+        .unwrap();
     batch.account(&changes(&[file(&[1, 2, 2])], &[])).unwrap();
     // Also a pack whose table comes after the value.
-    batch.add_pack(&pack_table(2, &[2, 4])).unwrap();
+    batch
+        .add_packs(&commit_id(2), [&pack_table(2, &[2, 4])])
+        .unwrap();
     batch.commit().unwrap();
     let used = |pack| {
         index
@@ -521,9 +529,15 @@ fn long_lists_hold_release_back_until_they_are_known() {
         data: FileData::Indirect(vec![chunk(9)]),
     };
     let mut batch = index.begin();
-    batch.add_pack(&pack_table(1, &[1, 2])).unwrap();
-    batch.add_pack(&pack_table(2, &[9])).unwrap();
-    batch.add_pack(&pack_table(3, &[3])).unwrap();
+    batch
+        .add_packs(&commit_id(1), [&pack_table(1, &[1, 2])])
+        .unwrap();
+    batch
+        .add_packs(&commit_id(2), [&pack_table(2, &[9])])
+        .unwrap();
+    batch
+        .add_packs(&commit_id(3), [&pack_table(3, &[3])])
+        .unwrap();
     batch
         .account(&changes(
             &[long.clone(), long.clone(), file(&[3])],

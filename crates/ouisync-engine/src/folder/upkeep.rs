@@ -136,13 +136,7 @@ impl Folder {
             else {
                 continue;
             };
-            again.push((
-                PackTable {
-                    pack: usage.pack,
-                    chunks: Vec::new(),
-                },
-                info.size,
-            ));
+            again.push((readable.index.pack_table(&usage.pack)?, info.size));
         }
         if !released.is_empty() || !again.is_empty() {
             info!(folder = %self.id, released = released.len(), added = again.len(), "settling packs");

@@ -12,6 +12,7 @@ use crate::{
 
 use super::{
     Changes, CommitContext, ContentChange, Ignored, IgnoredReason, directories,
+    registers::NodeRegisters,
     state::{ContentValue, MetadataState, NodeState, Placement},
     store::TreeStore,
     united::{United, existing_directories},
@@ -106,7 +107,7 @@ pub(super) struct Working<'a, S> {
 }
 
 impl<'a, S: TreeStore> Working<'a, S> {
-    fn new(store: &'a mut S, context: CommitContext) -> Self {
+    pub(super) fn new(store: &'a mut S, context: CommitContext) -> Self {
         Self {
             store,
             context,
@@ -281,6 +282,43 @@ impl<'a, S: TreeStore> Working<'a, S> {
         }
     }
 
+    /// Fills the empty registers of a node; its placement in the tree is known already if it is a directory.
+    pub(super) fn load(&mut self, registers: NodeRegisters) -> Result<(), S::Error> {
+        let NodeRegisters {
+            node,
+            placement,
+            metadata,
+            content,
+        } = registers;
+        for value in &content {
+            self.changes.added.push(ContentChange {
+                node,
+                op: value.stamp.op,
+                value: value.value.clone(),
+            });
+        }
+        let state = self.state_mut(node)?;
+        let existed = state.exists();
+        state.metadata = metadata;
+        for value in content {
+            state.insert_value(value);
+        }
+        let exists = state.exists();
+        if exists != existed {
+            self.existence_changed(node, exists)?;
+        }
+        match placement {
+            Some(placement) => self.attach(node, placement),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends what merges no commit.
+    pub(super) fn write_nodes(self) -> Result<Changes, S::Error> {
+        put_nodes(self.store, &self.nodes)?;
+        Ok(self.changes)
+    }
+
     fn finish(self) -> Result<Changes, S::Error> {
         let Self {
             store,
@@ -290,11 +328,7 @@ impl<'a, S: TreeStore> Working<'a, S> {
             appearances,
             ..
         } = self;
-        for (node, (state, changed)) in &nodes {
-            if *changed {
-                store.put_node(*node, state)?;
-            }
-        }
+        put_nodes(store, &nodes)?;
         store.mark_applied(&context.commit)?;
 
         let mut united = United::default();
@@ -323,4 +357,16 @@ impl<'a, S: TreeStore> Working<'a, S> {
         changes.directories.append(&mut shown);
         Ok(changes)
     }
+}
+
+fn put_nodes<S: TreeStore>(
+    store: &mut S,
+    nodes: &HashMap<NodeId, (NodeState, bool)>,
+) -> Result<(), S::Error> {
+    for (node, (state, changed)) in nodes {
+        if *changed {
+            store.put_node(*node, state)?;
+        }
+    }
+    Ok(())
 }

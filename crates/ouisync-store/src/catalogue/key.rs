@@ -20,7 +20,7 @@ pub const HEAD: u8 = b'D';
 pub const QUARANTINE: u8 = b'Q';
 /// `U ‖ pack ‖ commit` → size class: dots in force.
 pub const USE: u8 = b'U';
-/// `V ‖ dot's commit ‖ pack ‖ releasing commit` → nothing: releases by accepted commits.
+/// `V ‖ dot's commit ‖ pack ‖ releasing commit` → size class of the add if it is known: releases by accepted commits.
 pub const RELEASE: u8 = b'V';
 /// `W ‖ pack ‖ forgetting commit` → nothing: packs that accepted commits said need not be kept for history.
 pub const FORGOTTEN: u8 = b'W';
@@ -28,6 +28,8 @@ pub const FORGOTTEN: u8 = b'W';
 pub const PACK: u8 = b'P';
 /// `F ‖ pack` → frame hashes, one after the other; absent for packs of one frame.
 pub const FRAMES: u8 = b'F';
+/// `K ‖ commit` → [`CheckpointRecord`](super::CheckpointRecord).
+pub const CHECKPOINT: u8 = b'K';
 /// `R ‖ roster entry` → its bytes.
 pub const ROSTER: u8 = b'R';
 /// `N ‖ key` → what the engine notes of a peer.
@@ -115,6 +117,10 @@ pub(crate) fn forgettings_of(pack: PackId) -> Vec<u8> {
 
 pub(crate) fn pack(id: PackId) -> Vec<u8> {
     join(PACK, &[id.as_bytes()])
+}
+
+pub(crate) fn checkpoint(id: CommitId) -> Vec<u8> {
+    join(CHECKPOINT, &[id.as_bytes()])
 }
 
 pub(crate) fn frames(id: PackId) -> Vec<u8> {

@@ -76,6 +76,11 @@ impl IndexBatch {
 
     /// Commits everything.
     pub fn commit(mut self) -> Result<(), IndexError> {
+        self.commit_part()
+    }
+
+    /// Commits everything so far and goes on: for work that is begun anew if it isn't finished.
+    pub(super) fn commit_part(&mut self) -> Result<(), IndexError> {
         if self.is_empty() {
             return Ok(());
         }
@@ -85,6 +90,7 @@ impl IndexBatch {
         self.shared
             .map
             .commit(std::mem::take(&mut self.changes).into_iter(), self.durable)?;
+        self.bytes = 0;
         *lock(&self.shared.meta) = meta;
         Ok(())
     }

@@ -4,8 +4,10 @@
 //! chunk list is itself stored in chunks, which may not be here when its value arrives: until [`IndexBatch::supply_list`] tells
 //! what it lists, it waits among [`Index::pending_lists`], and no pack counts as unreferenced.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use ouisync_model::{
-    id::{ChunkId, PackId},
+    id::{ChunkId, CommitId, PackId},
     operation::{ChunkPlace, ChunkRef, Encoding, FileContent, FileData, PackTable, Value},
     tree::{Changes, ContentChange},
 };
@@ -15,7 +17,7 @@ use super::{Index, IndexError, IndexSnapshot, Records, batch::IndexBatch, encode
 use crate::content::ChunkPlaces;
 
 /// Ids or references in one record of a longer list.
-const PART: usize = 1024;
+pub(super) const PART: usize = 1024;
 
 /// What is known of a chunk.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -59,6 +61,19 @@ struct ListRecord {
     values: u64,
     /// What it lists is counted.
     supplied: bool,
+}
+
+/// What a commit tells of the chunks in a pack, or a part of it. Kept by commit, since a checkpoint hands on what is told by the adds
+/// that are in force.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TablePart {
+    commit: CommitId,
+    pub(super) chunks: Vec<ChunkPlace>,
+}
+
+/// The item of a part in the group of its pack.
+pub(super) fn part_item(commit: &CommitId, part: u32) -> Vec<u8> {
+    [&commit.as_bytes()[..], &part.to_le_bytes()].concat()
 }
 
 fn places<R: Records>(
@@ -124,6 +139,18 @@ impl Index {
         pack_chunks(self, pack)
     }
 
+    /// All that is known of where chunks lie in a pack: for a commit that adds it again.
+    pub fn pack_table(&self, pack: &PackId) -> Result<PackTable, IndexError> {
+        let parts: Vec<TablePart> = self.list(table::PACK_CHUNKS, pack.as_bytes(), usize::MAX)?;
+        let mut chunks: Vec<ChunkPlace> = parts.into_iter().flat_map(|part| part.chunks).collect();
+        chunks.sort_unstable_by_key(|place| (place.offset, place.chunk, place.stored));
+        chunks.dedup();
+        Ok(PackTable {
+            pack: *pack,
+            chunks,
+        })
+    }
+
     /// Packs that the tree used and uses no more: candidates for release. A pack that was never used isn't among them, as
     /// its commit may precede the one that uses it. Empty while any list is pending.
     pub fn unreferenced_packs(&self) -> Result<Vec<PackId>, IndexError> {
@@ -151,17 +178,41 @@ impl Index {
 }
 
 fn pack_chunks<R: Records>(records: &R, pack: &PackId) -> Result<Vec<ChunkId>, IndexError> {
-    let parts: Vec<Vec<ChunkId>> = records.list(table::PACK_CHUNKS, pack.as_bytes(), usize::MAX)?;
-    Ok(parts.concat())
+    let parts: Vec<TablePart> = records.list(table::PACK_CHUNKS, pack.as_bytes(), usize::MAX)?;
+    let places = parts.iter().flat_map(|part| &part.chunks);
+    let chunks: BTreeSet<ChunkId> = places.map(|place| place.chunk).collect();
+    Ok(chunks.into_iter().collect())
 }
 
 impl IndexBatch {
-    /// Adds the places that a commit tells of a pack's chunks. Adding them again changes nothing; places that differ from
+    /// Adds the places that a commit tells of the chunks of packs. Adding them again changes nothing; places that differ from
     /// those known are added beside them, and reading finds out which are true.
-    pub fn add_pack(&mut self, pack_table: &PackTable) -> Result<(), IndexError> {
-        let pack = pack_table.pack;
-        let mut added = Vec::new();
-        for place in &pack_table.chunks {
+    pub fn add_packs<'t>(
+        &mut self,
+        commit: &CommitId,
+        tables: impl IntoIterator<Item = &'t PackTable>,
+    ) -> Result<(), IndexError> {
+        let mut told: BTreeMap<PackId, Vec<ChunkPlace>> = BTreeMap::new();
+        for table in tables {
+            told.entry(table.pack).or_default().extend(&table.chunks);
+        }
+        for (pack, chunks) in told {
+            for (part, chunks) in (0..).zip(chunks.chunks(PART)) {
+                self.add_part(pack, commit, part, chunks)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one part of what a commit tells of a pack.
+    pub(super) fn add_part(
+        &mut self,
+        pack: PackId,
+        commit: &CommitId,
+        part: u32,
+        chunks: &[ChunkPlace],
+    ) -> Result<(), IndexError> {
+        for place in chunks {
             let mut record = self.chunk_record(&place.chunk)?;
             let ChunkPlace {
                 chunk,
@@ -189,17 +240,17 @@ impl IndexBatch {
                     pack.count(true, stored);
                 }
             })?;
-            added.push(chunk);
         }
-        for part in added.chunks(PART) {
-            // Named by the first chunk, so that what a second table adds stands beside the first.
-            self.put(
-                table::PACK_CHUNKS,
-                pack.as_bytes(),
-                part[0].as_bytes(),
-                part,
-            );
-        }
+        let record = TablePart {
+            commit: *commit,
+            chunks: chunks.to_vec(),
+        };
+        self.put(
+            table::PACK_CHUNKS,
+            pack.as_bytes(),
+            &part_item(commit, part),
+            &record,
+        );
         Ok(())
     }
 

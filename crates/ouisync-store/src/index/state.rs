@@ -1,19 +1,83 @@
 //! The state that a checkpoint carries: the tree's registers and the places of chunks, as one canonical stream.
 //!
 //! Owns its encoding, its way out of an index and into an empty one, both in bounded memory. Must not know how the stream is
-//! stored, nor judge whether a checkpoint counts.
+//! stored, nor judge whether a checkpoint counts. Format: `docs/format/checkpoints.md`.
 
-use std::io::{self, Read};
-
-use thiserror::Error;
-
-use super::{Index, IndexError, IndexSnapshot};
-use crate::{
-    checkpoint::Skeleton,
-    error::{ErrorKind, StoreError},
+use std::{
+    collections::BinaryHeap,
+    io::{self, Read},
 };
 
-/// Why a state can't be loaded.
+use ouisync_model::{
+    id::{CommitId, Lamport, NodeId, OpId, PackId, Stamp},
+    name::Name,
+    operation::ChunkPlace,
+    tree::{
+        Tree,
+        registers::{DirectoryRecord, NodeRegisters},
+        state::{ContentValue, MetadataState, NodeState, Placement},
+        store::{TreeReader, TreeStore},
+    },
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{
+    Index, IndexError, IndexSnapshot, Records,
+    batch::IndexBatch,
+    contents::{TablePart, part_item},
+    decode, encode, table,
+    tree::decode_placements,
+};
+use crate::{
+    checkpoint::{CheckpointError, Skeleton},
+    error::ErrorKind,
+    sealed_map::RecordKey,
+};
+
+/// Version of the stream.
+const VERSION: u8 = 1;
+/// Most bytes of a record: those of the largest commit body, and some.
+const MAX_RECORD: u64 = (ouisync_crypto::commit::MAX_PLAIN_BODY + 4096) as u64;
+/// Bytes made at a time.
+const BLOCK: usize = 64 * 1024;
+/// Records of the index read at a time.
+const PAGE: usize = 256;
+/// Nodes put in order at a time: 16 MiB of ids. More take several passes over the index.
+const SORTED: usize = 1 << 20;
+/// Records loaded together, and bytes of changes after which they are committed.
+const LOAD_STEP: usize = 512;
+const LOAD_BATCH: usize = 8 << 20;
+
+/// A record of the stream. They come in the order of the kinds here, values right behind their node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Record {
+    /// A placement of a directory, by stamp: all that were ever made, since a late one may undo any of them.
+    Directory {
+        stamp: Stamp,
+        node: NodeId,
+        parent: NodeId,
+        name: Name,
+    },
+    /// A node with anything in its registers beside that, by node.
+    Node {
+        node: NodeId,
+        placement: Option<Placement>,
+        metadata: MetadataState,
+    },
+    /// A value in the content register of the node before, by operation.
+    Value(ContentValue),
+    /// An operation of a commit that isn't in the state, whose value for the node is replaced; by commit, index and node.
+    Replaced(OpId, NodeId),
+    /// At most 1024 places that the commit tells of the pack, for an add in force; by pack, commit and the order told.
+    Table {
+        pack: PackId,
+        commit: CommitId,
+        chunks: Vec<ChunkPlace>,
+    },
+}
+
+/// Why a state can't be made or loaded.
 #[derive(Debug, Error)]
 pub enum StateError {
     /// The stream can't be read.
@@ -25,12 +89,12 @@ pub enum StateError {
     /// The stream isn't the one that the checkpoint names.
     #[error("the state isn't the one that the checkpoint names")]
     OtherDigest,
-    /// The index can't be written.
-    #[error("the index can't be written")]
+    /// The index can't be read or written.
+    #[error(transparent)]
     Index(#[from] IndexError),
     /// The skeleton can't be read.
-    #[error("the store can't be read")]
-    Store(#[from] StoreError),
+    #[error("the skeleton can't be read")]
+    Skeleton(#[from] CheckpointError),
 }
 
 impl StateError {
@@ -40,7 +104,7 @@ impl StateError {
             Self::Source(error) => crate::error::kind_of_io(error),
             Self::Malformed(_) | Self::OtherDigest => ErrorKind::Corruption,
             Self::Index(error) => error.kind(),
-            Self::Store(error) => error.kind(),
+            Self::Skeleton(error) => error.kind(),
         }
     }
 }
@@ -52,25 +116,240 @@ impl StateError {
 pub struct StateStream<'a> {
     snapshot: &'a IndexSnapshot,
     skeleton: &'a Skeleton,
+    stage: Stage,
+    hasher: blake3::Hasher,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+/// What comes next.
+enum Stage {
+    /// The placement log from this key on.
+    Directories(RecordKey),
+    /// Nodes above the last one, which were put in order already; ascending from the end.
+    Nodes {
+        last: Option<NodeId>,
+        next: Vec<NodeId>,
+    },
+    Replaced,
+    /// From this one on.
+    Tables(Vec<(PackId, CommitId)>, usize),
+    End,
 }
 
 impl<'a> StateStream<'a> {
-    /// The state in `snapshot`, with the chunk tables of the adds that are in force by `skeleton`.
-    pub const fn new(snapshot: &'a IndexSnapshot, skeleton: &'a Skeleton) -> Self {
-        Self { snapshot, skeleton }
+    /// The state in `snapshot`, with the places told by the adds that are in force by `skeleton`.
+    pub fn new(snapshot: &'a IndexSnapshot, skeleton: &'a Skeleton) -> Self {
+        let (first, _) = log_range(snapshot);
+        Self {
+            snapshot,
+            skeleton,
+            stage: Stage::Directories(first),
+            hasher: blake3::Hasher::new(),
+            buffer: vec![VERSION],
+            at: 0,
+        }
     }
 
-    /// BLAKE3 of the bytes read so far: of the state, at its end.
+    /// BLAKE3 of the bytes read so far: of the state, once it is read to its end.
     pub fn digest(&self) -> [u8; 32] {
-        let _ = (self.snapshot, self.skeleton);
-        [0; 32]
+        *self.hasher.finalize().as_bytes()
     }
+
+    /// Reads the rest, for its digest alone.
+    pub fn finish(mut self) -> Result<[u8; 32], StateError> {
+        io::copy(&mut self, &mut io::sink()).map_err(StateError::Source)?;
+        Ok(self.digest())
+    }
+
+    /// Makes about a block of records; none at the end.
+    fn fill(&mut self) -> Result<(), StateError> {
+        self.buffer.clear();
+        self.at = 0;
+        while self.buffer.len() < BLOCK {
+            self.stage = match std::mem::replace(&mut self.stage, Stage::End) {
+                Stage::Directories(from) => self.directories(from)?,
+                Stage::Nodes { last, next } => self.nodes(last, next)?,
+                Stage::Replaced => self.replaced()?,
+                Stage::Tables(dots, next) => self.tables(dots, next)?,
+                Stage::End => return Ok(()),
+            };
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, record: &Record) {
+        let bytes = encode(record);
+        self.buffer.extend(encode(&(bytes.len() as u64)));
+        self.buffer.extend(bytes);
+    }
+
+    fn directories(&mut self, from: RecordKey) -> Result<Stage, StateError> {
+        let (_, last) = log_range(self.snapshot);
+        let mut records = Vec::new();
+        let mut page = self.page(from, last, PAGE)?;
+        let mut next = None;
+        if page.len() == PAGE {
+            // Keys show a commit's id in part: those that may be of another commit with the same start belong together.
+            let start = |key: &RecordKey| key.0[..28].to_vec();
+            let common = page.last().map(|(key, _)| start(key)).unwrap_or_default();
+            let mut first = RecordKey([0; 32]);
+            first.0[..28].copy_from_slice(&common);
+            let mut end = RecordKey([0xff; 32]);
+            end.0[..28].copy_from_slice(&common);
+            page.retain(|(key, _)| start(key) != common);
+            page.extend(self.page(first, end, usize::MAX)?);
+            next = successor(end);
+        }
+        for (_, value) in page {
+            records.extend(decode_placements(&value)?);
+        }
+        records.sort_unstable_by_key(|(stamp, _)| *stamp);
+        for (stamp, placement) in records {
+            let DirectoryRecord {
+                stamp,
+                node,
+                parent,
+                name,
+            } = DirectoryRecord::of(stamp, placement);
+            self.put(&Record::Directory {
+                stamp,
+                node,
+                parent,
+                name,
+            });
+        }
+        Ok(match next.filter(|next| *next <= last) {
+            Some(next) => Stage::Directories(next),
+            None => Stage::Nodes {
+                last: None,
+                next: Vec::new(),
+            },
+        })
+    }
+
+    fn page(
+        &self,
+        first: RecordKey,
+        last: RecordKey,
+        limit: usize,
+    ) -> Result<Vec<(RecordKey, Vec<u8>)>, StateError> {
+        let page = self.snapshot.values(first, last, limit);
+        Ok(page.map_err(IndexError::from)?)
+    }
+
+    fn nodes(&mut self, last: Option<NodeId>, mut next: Vec<NodeId>) -> Result<Stage, StateError> {
+        if next.is_empty() {
+            next = self.nodes_above(last)?;
+            next.reverse();
+        }
+        let Some(node) = next.pop() else {
+            return Ok(Stage::Replaced);
+        };
+        let state = self.snapshot.node(node)?.unwrap_or_default();
+        if let Some(registers) = NodeRegisters::of(node, state) {
+            self.put(&Record::Node {
+                node,
+                placement: registers.placement,
+                metadata: registers.metadata,
+            });
+            for value in registers.content {
+                self.put(&Record::Value(value));
+            }
+        }
+        Ok(Stage::Nodes {
+            last: Some(node),
+            next,
+        })
+    }
+
+    /// The least nodes above `last`, ascending. Records are in the order of no node's id: each pass looks at all.
+    fn nodes_above(&self, last: Option<NodeId>) -> Result<Vec<NodeId>, StateError> {
+        let (first, end) = self.snapshot.group(table::NODE, &[]).range();
+        let mut least = BinaryHeap::new();
+        let map = &self.snapshot.shared.map;
+        for record in map.range(first..=end, Some(&self.snapshot.snapshot)) {
+            let (_, value) = record.map_err(IndexError::from)?;
+            let (node, _): (NodeId, NodeState) = decode(table::NODE, &value)?;
+            if last.is_some_and(|last| node <= last) {
+                continue;
+            }
+            least.push(node);
+            if least.len() > SORTED {
+                least.pop();
+            }
+        }
+        Ok(least.into_sorted_vec())
+    }
+
+    fn replaced(&mut self) -> Result<Stage, StateError> {
+        let mut awaited: Vec<CommitId> = self.snapshot.list(table::AWAITED, &[], usize::MAX)?;
+        awaited.sort_unstable();
+        for commit in awaited {
+            let group = commit.as_bytes();
+            let mut records: Vec<(u32, NodeId)> =
+                self.snapshot
+                    .list(table::REPLACED_EARLY, group, usize::MAX)?;
+            records.sort_unstable();
+            for (index, node) in records {
+                self.put(&Record::Replaced(OpId { commit, index }, node));
+            }
+        }
+        Ok(Stage::Tables(self.skeleton.dots()?, 0))
+    }
+
+    fn tables(&mut self, dots: Vec<(PackId, CommitId)>, next: usize) -> Result<Stage, StateError> {
+        let Some((pack, commit)) = dots.get(next).copied() else {
+            return Ok(Stage::End);
+        };
+        for part in 0.. {
+            let item = part_item(&commit, part);
+            let told: Option<TablePart> =
+                self.snapshot
+                    .get(table::PACK_CHUNKS, pack.as_bytes(), &item)?;
+            let Some(told) = told else { break };
+            self.put(&Record::Table {
+                pack,
+                commit,
+                chunks: told.chunks,
+            });
+        }
+        Ok(Stage::Tables(dots, next + 1))
+    }
+}
+
+/// The keys of the placement log, of which only the first 8 bytes are the table's.
+fn log_range(snapshot: &IndexSnapshot) -> (RecordKey, RecordKey) {
+    let (group, _) = snapshot.group(table::PLACEMENT, &[]).range();
+    let (mut first, mut last) = (RecordKey([0; 32]), RecordKey([0xff; 32]));
+    first.0[..8].copy_from_slice(&group.0[..8]);
+    last.0[..8].copy_from_slice(&group.0[..8]);
+    (first, last)
+}
+
+/// The next key.
+fn successor(mut key: RecordKey) -> Option<RecordKey> {
+    for byte in key.0.iter_mut().rev() {
+        if *byte < u8::MAX {
+            *byte += 1;
+            return Some(key);
+        }
+        *byte = 0;
+    }
+    None
 }
 
 impl Read for StateStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let _ = buffer;
-        Ok(0)
+        if self.at == self.buffer.len() {
+            self.fill().map_err(io::Error::other)?;
+        }
+        let left = &self.buffer[self.at..];
+        let count = left.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&left[..count]);
+        self.hasher.update(&left[..count]);
+        self.at += count;
+        Ok(count)
     }
 }
 
@@ -84,7 +363,248 @@ impl Index {
         digest: &[u8; 32],
         skeleton: &Skeleton,
     ) -> Result<(), StateError> {
-        let _ = (source, digest, skeleton);
-        Err(StateError::Malformed("not built yet"))
+        let mut loading = Loading {
+            tree: Tree::new(self.begin()),
+            directories: Vec::new(),
+            nodes: Vec::new(),
+            node: None,
+            order: None,
+            part: None,
+        };
+        loading.tree.store_mut().mark_dirty(NodeId::ROOT);
+        let mut source = Source {
+            source,
+            hasher: blake3::Hasher::new(),
+        };
+        if source.byte()? != Some(VERSION) {
+            return Err(StateError::Malformed("version"));
+        }
+        while let Some(record) = source.record()? {
+            loading.take(record)?;
+        }
+        if source.hasher.finalize().as_bytes() != digest {
+            return Err(StateError::OtherDigest);
+        }
+        loading.end_nodes()?;
+        skeleton.visit_accepted(|lamport, commit| loading.mark_applied(lamport, commit))?;
+        Ok(loading.tree.into_store().commit()?)
+    }
+}
+
+/// The stream on its way in.
+struct Source<'a> {
+    source: &'a mut dyn Read,
+    hasher: blake3::Hasher,
+}
+
+impl Source<'_> {
+    fn byte(&mut self) -> Result<Option<u8>, StateError> {
+        let mut byte = [0];
+        loop {
+            return match self.source.read(&mut byte) {
+                Ok(0) => Ok(None),
+                Ok(_) => {
+                    self.hasher.update(&byte);
+                    Ok(Some(byte[0]))
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(StateError::Source(error)),
+            };
+        }
+    }
+
+    fn record(&mut self) -> Result<Option<Record>, StateError> {
+        let Some(first) = self.byte()? else {
+            return Ok(None);
+        };
+        let (mut byte, mut length) = (first, 0u64);
+        for shift in (0..35).step_by(7) {
+            length |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+            byte = self.byte()?.ok_or(StateError::Malformed("end"))?;
+        }
+        if byte & 0x80 != 0 || length > MAX_RECORD {
+            return Err(StateError::Malformed("length of a record"));
+        }
+        // Grows with what is really there.
+        let mut bytes = Vec::new();
+        (&mut *self.source)
+            .take(length)
+            .read_to_end(&mut bytes)
+            .map_err(StateError::Source)?;
+        if bytes.len() as u64 != length {
+            return Err(StateError::Malformed("end"));
+        }
+        self.hasher.update(&bytes);
+        match postcard::take_from_bytes(&bytes) {
+            Ok((record, [])) => Ok(Some(record)),
+            _ => Err(StateError::Malformed("record")),
+        }
+    }
+}
+
+/// The place of a record in the order of the stream.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Directory(Stamp),
+    Node(NodeId),
+    Replaced(OpId, NodeId),
+    Table(PackId, CommitId),
+}
+
+struct Loading {
+    tree: Tree<IndexBatch>,
+    directories: Vec<DirectoryRecord>,
+    nodes: Vec<NodeRegisters>,
+    /// The node whose values come.
+    node: Option<NodeRegisters>,
+    order: Option<Order>,
+    /// The table that goes on: its add, and the number of its parts.
+    part: Option<(PackId, CommitId, u32)>,
+}
+
+impl Loading {
+    fn take(&mut self, record: Record) -> Result<(), StateError> {
+        match record {
+            Record::Directory {
+                stamp,
+                node,
+                parent,
+                name,
+            } => {
+                self.follow(Order::Directory(stamp), false)?;
+                let record = DirectoryRecord {
+                    stamp,
+                    node,
+                    parent,
+                    name,
+                };
+                sound(record.is_sound())?;
+                self.tree.store_mut().mark_dirty(node);
+                self.directories.push(record);
+                if self.directories.len() == LOAD_STEP {
+                    self.end_directories()?;
+                }
+                Ok(())
+            }
+            Record::Node {
+                node,
+                placement,
+                metadata,
+            } => {
+                self.follow(Order::Node(node), false)?;
+                self.end_directories()?;
+                self.end_node()?;
+                self.node = Some(NodeRegisters {
+                    node,
+                    placement,
+                    metadata,
+                    content: Vec::new(),
+                });
+                Ok(())
+            }
+            Record::Value(value) => {
+                let Some(node) = &mut self.node else {
+                    return Err(StateError::Malformed("value without node"));
+                };
+                let last = node.content.last().map(|last| last.stamp.op);
+                if last.is_some_and(|last| last >= value.stamp.op) {
+                    return Err(StateError::Malformed("order of values"));
+                }
+                node.content.push(value);
+                Ok(())
+            }
+            Record::Replaced(op, node) => {
+                self.follow(Order::Replaced(op, node), false)?;
+                self.end_nodes()?;
+                Ok(self.tree.store_mut().put_replaced_early(op, node)?)
+            }
+            Record::Table {
+                pack,
+                commit,
+                chunks,
+            } => {
+                self.follow(Order::Table(pack, commit), true)?;
+                self.end_nodes()?;
+                let part = match self.part {
+                    Some((of, by, part)) if (of, by) == (pack, commit) => part + 1,
+                    _ => 0,
+                };
+                self.part = Some((pack, commit, part));
+                let batch = self.tree.store_mut();
+                batch.add_part(pack, &commit, part, &chunks)?;
+                self.commit_if_large()
+            }
+        }
+    }
+
+    /// Records ascend; parts of a table have one place.
+    fn follow(&mut self, order: Order, or_same: bool) -> Result<(), StateError> {
+        let last = self.order.replace(order);
+        if last.is_none_or(|last| last < order || (or_same && last == order)) {
+            Ok(())
+        } else {
+            Err(StateError::Malformed("order of records"))
+        }
+    }
+
+    fn end_directories(&mut self) -> Result<(), StateError> {
+        if !self.directories.is_empty() {
+            let records = std::mem::take(&mut self.directories);
+            self.tree.load_directories(records)?;
+        }
+        self.commit_if_large()
+    }
+
+    fn end_node(&mut self) -> Result<(), StateError> {
+        if let Some(node) = self.node.take() {
+            sound(node.is_sound())?;
+            self.nodes.push(node);
+            if self.nodes.len() == LOAD_STEP {
+                self.load_nodes()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_nodes(&mut self) -> Result<(), StateError> {
+        self.end_directories()?;
+        self.end_node()?;
+        if self.nodes.is_empty() {
+            Ok(())
+        } else {
+            self.load_nodes()
+        }
+    }
+
+    fn load_nodes(&mut self) -> Result<(), StateError> {
+        let nodes = std::mem::take(&mut self.nodes);
+        let changes = self.tree.load_nodes(nodes)?;
+        self.tree.store_mut().account(&changes)?;
+        self.commit_if_large()
+    }
+
+    fn mark_applied(&mut self, lamport: Lamport, commit: CommitId) -> Result<(), StateError> {
+        let batch = self.tree.store_mut();
+        batch.note_lamport(lamport);
+        TreeStore::mark_applied(batch, &commit)?;
+        self.commit_if_large()
+    }
+
+    fn commit_if_large(&mut self) -> Result<(), StateError> {
+        if self.tree.store().buffered_bytes() > LOAD_BATCH {
+            self.tree.store_mut().commit_part()?;
+        }
+        Ok(())
+    }
+}
+
+fn sound(sound: bool) -> Result<(), StateError> {
+    if sound {
+        Ok(())
+    } else {
+        Err(StateError::Malformed("impossible operation"))
     }
 }

@@ -24,7 +24,8 @@ pub(super) struct Links {
 }
 
 fn node<R: Records>(records: &R, node: NodeId) -> Result<Option<NodeState>, IndexError> {
-    records.get(table::NODE, node.as_bytes(), &[])
+    let record: Option<(NodeId, NodeState)> = records.get(table::NODE, &[], node.as_bytes())?;
+    Ok(record.map(|(_, state)| state))
 }
 
 fn children<R: Records>(records: &R, parent: NodeId) -> Result<Vec<(Name, NodeId)>, IndexError> {
@@ -103,9 +104,9 @@ impl TreeStore for IndexBatch {
 
     fn put_node(&mut self, node: NodeId, state: &NodeState) -> Result<(), IndexError> {
         if *state == NodeState::default() {
-            self.remove(table::NODE, node.as_bytes(), &[]);
+            self.remove(table::NODE, &[], node.as_bytes());
         } else {
-            self.put(table::NODE, node.as_bytes(), &[], state);
+            self.put(table::NODE, &[], node.as_bytes(), &(node, state));
         }
         Ok(())
     }
@@ -182,6 +183,7 @@ impl TreeStore for IndexBatch {
             &encode(&record),
             &record,
         );
+        self.put(table::AWAITED, &[], op.commit.as_bytes(), &op.commit);
         Ok(())
     }
 
@@ -192,13 +194,18 @@ impl TreeStore for IndexBatch {
             taken.push(decode(table::REPLACED_EARLY, &value)?);
             self.remove_at(key);
         }
+        if !taken.is_empty() {
+            self.remove(table::AWAITED, &[], commit.as_bytes());
+        }
         taken.sort_unstable();
         Ok(taken)
     }
 }
 
 /// Records of the placement log whose stamps share a key: one, but for a forged likeness of commit ids.
-fn decode_placements(value: &[u8]) -> Result<Vec<(Stamp, DirectoryPlacement)>, IndexError> {
+pub(super) fn decode_placements(
+    value: &[u8],
+) -> Result<Vec<(Stamp, DirectoryPlacement)>, IndexError> {
     decode(table::PLACEMENT, value)
 }
 

@@ -10,8 +10,10 @@ use ouisync_model::id::{CommitId, Lamport, MemberId, Sequence};
 
 use crate::{
     catalogue::{
-        CommitMeta, Disposition, Draft, key, meta_of, scan_prefix, scan_range, unreadable,
+        CheckpointRecord, CommitMeta, Disposition, Draft, key, meta_of, scan_prefix, scan_range,
+        unreadable,
     },
+    checkpoint::CheckpointCheck,
     error::StoreError,
     live,
     store::Store,
@@ -90,7 +92,8 @@ impl Store {
             let mut changed = Vec::new();
             for id in commits {
                 let meta = draft.meta(*id)?.ok_or(StoreError::UnknownCommit(*id))?;
-                if meta.disposition != disposition {
+                // A commit without bytes is settled for good.
+                if meta.disposition != disposition && meta.absent.is_none() {
                     change_disposition(draft, *id, meta, disposition)?;
                     changed.push(*id);
                 }
@@ -102,12 +105,12 @@ impl Store {
         })
     }
 
-    /// Whether the commit is here, whatever it counts for.
+    /// Whether the commit is here, whatever it counts for and whether or not its bytes are.
     pub fn contains(&self, commit: CommitId) -> Result<bool, StoreError> {
         Ok(self.records().get(&key::meta(commit))?.is_some())
     }
 
-    /// A commit's bytes.
+    /// A commit's bytes; none either when a checkpoint stands in for them.
     pub fn commit_bytes(&self, commit: CommitId) -> Result<Option<Vec<u8>>, StoreError> {
         self.records().get(&key::commit(commit))
     }
@@ -209,7 +212,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Accepted commits in the order of acceptance here, which is causal among commits accepted at first sight, from
+    /// Accepted commits whose bytes are here, in the order of acceptance here, which is causal among commits accepted at first sight, from
     /// position `from` on (0 or 1 for all), at most `limit`. An index replays these; its next position is the last + 1.
     pub fn arrivals(&self, from: u64, limit: usize) -> Result<Vec<Arrived>, StoreError> {
         let mut found = Vec::new();
@@ -237,9 +240,16 @@ impl Store {
         self.state().summary.next_arrival
     }
 
-    /// How often an accepted commit was quarantined. An index built at another number is of no use: rebuild it.
+    /// How often an accepted commit was quarantined, or the store started from a checkpoint. An index built at another number is of
+    /// no use: rebuild it.
     pub fn withdrawals(&self) -> u64 {
         self.state().summary.withdrawals
+    }
+
+    /// The greatest position of a commit whose bytes were dropped. An index whose next position is not above it may lack such
+    /// commits, and must be made anew from a checkpoint.
+    pub fn dropped_through(&self) -> u64 {
+        self.state().summary.dropped_through
     }
 
     /// Quarantined commits, ascending.
@@ -287,7 +297,7 @@ fn commit_in(bytes: &[u8], offset: usize, kind: u8) -> Result<CommitId, StoreErr
 }
 
 /// Whether the commit is new.
-fn put_commit(
+pub(crate) fn put_commit(
     draft: &mut Draft<'_>,
     commit: &Commit,
     disposition: Disposition,
@@ -304,7 +314,7 @@ fn put_commit(
             });
         }
     }
-    let follows = previous_of_author(draft, commit)?;
+    let follows = previous_of_author(draft, id, header.author, header.sequence, &header.parents)?;
     let mut meta = CommitMeta {
         author: header.author,
         sequence: header.sequence,
@@ -313,7 +323,19 @@ fn put_commit(
         disposition,
         arrival: 0,
         follows,
+        absent: None,
     };
+    if let Some(digest) = header.checkpoint {
+        let record = CheckpointRecord {
+            digest: Some(digest),
+            check: CheckpointCheck::Unchecked,
+            since: draft.summary.clock.age,
+            quarantined: Vec::new(),
+            covers: Vec::new(),
+            dropped: false,
+        };
+        draft.set_checkpoint(id, &record);
+    }
     draft.put(key::commit(id), commit.as_bytes().to_vec());
     draft.put(key::order(meta.lamport, id), Vec::new());
     draft.put(key::chain(meta.author, meta.sequence, id), Vec::new());
@@ -351,18 +373,23 @@ fn accept(draft: &mut Draft<'_>, id: CommitId, meta: &mut CommitMeta) {
 }
 
 /// The commit that the author made just before; with a fork there, the one among the ancestors.
-fn previous_of_author(draft: &Draft<'_>, commit: &Commit) -> Result<Option<CommitId>, StoreError> {
-    let header = commit.header();
-    if header.sequence.0 <= 1 {
+pub(crate) fn previous_of_author(
+    draft: &Draft<'_>,
+    commit: CommitId,
+    author: MemberId,
+    sequence: Sequence,
+    parents: &[CommitId],
+) -> Result<Option<CommitId>, StoreError> {
+    if sequence.0 <= 1 {
         return Ok(None);
     }
     let gap = StoreError::ChainGap {
-        commit: commit.id(),
-        author: header.author,
-        sequence: header.sequence,
+        commit,
+        author,
+        sequence,
     };
-    let previous = Sequence(header.sequence.0 - 1);
-    let candidates = draft.keys(&key::chain_from(header.author, previous))?;
+    let previous = Sequence(sequence.0 - 1);
+    let candidates = draft.keys(&key::chain_from(author, previous))?;
     let candidates: BTreeSet<CommitId> = candidates
         .iter()
         .map(|key| commit_in(key, 41, key::CHAIN))
@@ -377,7 +404,7 @@ fn previous_of_author(draft: &Draft<'_>, commit: &Commit) -> Result<Option<Commi
             earliest = earliest.min(meta.lamport.0);
         }
     }
-    let mut waiting = header.parents.clone();
+    let mut waiting = parents.to_vec();
     let mut seen: BTreeSet<CommitId> = waiting.iter().copied().collect();
     while let Some(ancestor) = waiting.pop() {
         if candidates.contains(&ancestor) {
@@ -392,7 +419,7 @@ fn previous_of_author(draft: &Draft<'_>, commit: &Commit) -> Result<Option<Commi
     Err(gap)
 }
 
-fn change_disposition(
+pub(crate) fn change_disposition(
     draft: &mut Draft<'_>,
     id: CommitId,
     mut meta: CommitMeta,
@@ -422,7 +449,7 @@ fn change_disposition(
 }
 
 /// Finds the heads anew from all commits: for the rare change of a disposition.
-fn recompute_heads(store: &Store, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+pub(crate) fn recompute_heads(store: &Store, draft: &mut Draft<'_>) -> Result<(), StoreError> {
     let mut all = Vec::new();
     scan_prefix(store.records(), &[key::META], |key, _| {
         all.push(commit_in(key, 1, key::META)?);

@@ -34,6 +34,10 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
                 next_arrival: 1,
                 withdrawals: 0,
                 clock: AgeClock::default(),
+                base: None,
+                installations: 0,
+                installing: false,
+                dropped_through: 0,
             };
             records.commit([(key::summary(), Some(encode(&summary)))].into(), true)?;
             summary
@@ -89,6 +93,7 @@ impl Store {
     /// Brings files and catalogue together; see the case analysis in `docs/format/store.md`.
     pub(super) fn recover(&self) -> Result<(), StoreError> {
         self.empty_trash()?;
+        self.undo_installation()?;
         let files = self.list_packs()?;
         self.reconcile(&files)?;
         self.resume_incoming()

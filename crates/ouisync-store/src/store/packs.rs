@@ -294,7 +294,7 @@ impl Store {
     }
 
     /// Removes a file that is of no use; the next opening does it if this fails.
-    pub(super) fn discard(&self, file: &Path) {
+    pub(crate) fn discard(&self, file: &Path) {
         if let Err(error) = self.backend().remove(file) {
             tracing::debug!(file = %file.display(), %error, "an unused file stays until the store is next opened");
         }
