@@ -329,6 +329,11 @@ impl Store {
 }
 
 impl State {
+    /// Something is half done that only an opening can undo.
+    pub(crate) fn poison(&mut self) {
+        self.poisoned = true;
+    }
+
     /// The ends of an author's chain.
     pub(crate) fn chain_heads(&self, author: &MemberId) -> BTreeMap<CommitId, Sequence> {
         self.chains.get(author).cloned().unwrap_or_default()

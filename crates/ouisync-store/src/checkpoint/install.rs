@@ -77,8 +77,11 @@ impl Store {
             .and_then(|()| self.check_dispositions(&told, roster))
             .and_then(|()| Ok(self.finish_installation(commit, &spool, &told)?));
         if let Err(error) = finished {
-            // When this fails the next opening does it.
-            self.undo_installation()?;
+            if let Err(undoing) = self.undo_installation() {
+                // The next opening does it; until then what is half known must not be built upon.
+                tracing::error!(error = %undoing, "an unfinished start from a checkpoint can't be undone");
+                self.state().poison();
+            }
             return Err(error);
         }
         let commits = told.new.len() as u64;

@@ -101,7 +101,8 @@ impl Store {
         })
     }
 
-    /// The skeleton of `parents` and their ancestors: for a new checkpoint, or of one that is here. `roster` is the state at the
+    /// The skeleton of `parents` and their ancestors: for a new checkpoint, or of one that is here (compare its digest with the
+    /// header's then). `roster` is the state at the
     /// checkpoint's own heads of the roster. Takes some microseconds, and about 200 bytes of memory, a commit.
     pub fn skeleton(
         &self,

@@ -75,10 +75,8 @@ impl Spool {
         if length == 0 {
             return Ok(Vec::new());
         }
-        self.store
-            .backend()
-            .read_at(&self.path, offset, length)
-            .map_err(StoreError::io("reading a skeleton"))
+        let bytes = self.store.backend().read_at(&self.path, offset, length);
+        Ok(bytes.map_err(StoreError::io("reading a skeleton"))?.into())
     }
 }
 

@@ -8,3 +8,4 @@ mod crash;
 mod dag;
 mod hostile;
 mod skeleton;
+mod state;
