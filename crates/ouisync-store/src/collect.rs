@@ -126,6 +126,9 @@ impl Store {
             })?;
             moved?;
             collected.add(&part);
+            tracing::debug!(
+                packs = collected.packs, of = candidates.len(), bytes = collected.bytes, "collecting"
+            );
             self.empty_trash()?;
         }
         if let Some(retention) = policy.retention {

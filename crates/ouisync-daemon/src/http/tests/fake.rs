@@ -16,8 +16,8 @@ use ouisync_api::{
     event::Event,
     history::{Deleted, DeletedRequest, History, HistoryRequest},
     retention::{
-        ForgetVersionsRequest, Forgetting, LimitsRequest, Retention, RetentionPreview,
-        RetentionRequest,
+        ForgetVersionsRequest, Forgetting, LimitsRequest, PackCount, Retention, RetentionHere,
+        RetentionPreview, RetentionRequest, SafesEstimate, VersionCount,
     },
 };
 use tokio::sync::{Notify, broadcast};
@@ -277,21 +277,62 @@ impl PastService for Fake {
     }
 }
 
+fn retention(folder: String) -> Retention {
+    Retention {
+        folder,
+        keep: "90d".into(),
+        devices: "little".into(),
+        replicas: Some(2),
+        set: false,
+        unknown_version: None,
+        safes: 0,
+        here: RetentionHere {
+            safe: false,
+            keep: "little".into(),
+            held: None,
+            held_seconds: None,
+            least_seconds: 0,
+            quota_bytes: None,
+            live_bytes: 0,
+            history_bytes: 0,
+            forgotten_bytes: 0,
+        },
+    }
+}
+
 impl RetentionService for Fake {
-    fn retention(&self, _: String) -> Reply<'_, Retention> {
-        Box::pin(async { Err(missing()) })
+    fn retention(&self, folder: String) -> Reply<'_, Retention> {
+        ok(retention(folder))
     }
     fn set_retention(&self, folder: String, request: RetentionRequest) -> Reply<'_, Retention> {
         self.note(format!("retention {folder} {request:?}"));
-        Box::pin(async { Err(missing()) })
+        ok(retention(folder))
     }
-    fn preview_retention(&self, _: String, _: RetentionRequest) -> Reply<'_, RetentionPreview> {
-        Box::pin(async { Err(missing()) })
+    fn preview_retention(
+        &self,
+        folder: String,
+        _: RetentionRequest,
+    ) -> Reply<'_, RetentionPreview> {
+        let keep = || "90d".to_owned();
+        ok(RetentionPreview {
+            folder,
+            keep_before: keep(),
+            keep: keep(),
+            devices_before: keep(),
+            devices: keep(),
+            shortens: false,
+            here: PackCount::default(),
+            safes: SafesEstimate::default(),
+            versions: VersionCount::default(),
+        })
     }
-    fn forget_versions(&self, _: String, _: ForgetVersionsRequest) -> Reply<'_, Forgetting> {
-        Box::pin(async { Err(missing()) })
+    fn forget_versions(&self, _: String, request: ForgetVersionsRequest) -> Reply<'_, Forgetting> {
+        ok(Forgetting {
+            path: request.path,
+            ..Forgetting::default()
+        })
     }
-    fn set_limits(&self, _: String, _: LimitsRequest) -> Reply<'_, Retention> {
-        Box::pin(async { Err(missing()) })
+    fn set_limits(&self, folder: String, _: LimitsRequest) -> Reply<'_, Retention> {
+        ok(retention(folder))
     }
 }
