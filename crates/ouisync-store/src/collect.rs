@@ -127,7 +127,10 @@ impl Store {
             moved?;
             collected.add(&part);
             tracing::debug!(
-                packs = collected.packs, of = candidates.len(), bytes = collected.bytes, "collecting"
+                packs = collected.packs,
+                of = candidates.len(),
+                bytes = collected.bytes,
+                "collecting"
             );
             self.empty_trash()?;
         }
