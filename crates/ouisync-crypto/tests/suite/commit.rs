@@ -2,8 +2,8 @@
 
 use ouisync_crypto::{
     commit::{
-        BodyError, Commit, CommitDraft, CommitError, CreateCommitError, Dot, LiveDigest,
-        MAX_FORGOTTEN, MAX_PARENTS, MIN_BODY, PackAdd,
+        BodyError, CheckpointDigest, Commit, CommitDraft, CommitError, CreateCommitError, Dot,
+        LiveDigest, MAX_FORGOTTEN, MAX_PARENTS, MIN_BODY, PackAdd,
     },
     identity::MemberIdentity,
     secret::ReadSecret,
@@ -232,4 +232,28 @@ proptest! {
         bytes[position] = value;
         let _ = Commit::decode(bytes);
     }
+}
+
+#[test]
+fn a_checkpoint_covers_something() {
+    let mut rng = Seeded::new(51);
+    let identity = MemberIdentity::generate(&mut rng);
+    let secret = ReadSecret::generate(&mut rng);
+    let mut make = |commits, parents: &[CommitId]| {
+        let draft = CommitDraft {
+            parents: parents.to_vec(),
+            checkpoint: Some(CheckpointDigest {
+                commits,
+                skeleton: [3; 32],
+            }),
+            ..draft()
+        };
+        Commit::create(draft, &body(0, &mut rng), &secret, &identity, &mut rng)
+    };
+    let parent = CommitId::from_bytes([1; 32]);
+    let made = make(1, &[parent]).unwrap();
+    let read = Commit::verified(made.as_bytes().to_vec()).unwrap();
+    assert_eq!(read.header().checkpoint, made.header().checkpoint);
+    assert!(make(0, &[parent]).is_err());
+    assert!(make(1, &[]).is_err());
 }

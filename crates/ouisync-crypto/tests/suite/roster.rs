@@ -1,7 +1,7 @@
 //! The rules of the roster, one story each.
 
 use ouisync_crypto::{
-    commit::{Commit, CommitDraft, LiveDigest},
+    commit::{CheckpointDigest, Commit, CommitDraft, LiveDigest},
     identity::MemberIdentity,
     invitation::InvitationSecret,
     keys::FolderKeys,
@@ -669,4 +669,24 @@ fn children_wait_for_their_parents() {
     let unknown = CommitId::from_bytes([0; 32]);
     let unknown = ouisync_model::id::RosterEntryId::from_bytes(*unknown.as_bytes());
     assert_eq!(roster.state_at(&[unknown]), Err(vec![unknown]));
+}
+
+#[test]
+fn only_owners_make_checkpoints() {
+    let mut rng = Seeded::new(50);
+    let mut alice = Device::founder(&mut rng);
+    let bob = alice.admit(Role::Writer, "Bob", &mut rng);
+    let refused = Standing::Refused(RefusedReason::MayNotCheckpoint);
+    for (device, expected) in [(&alice, Standing::Accepted), (&bob, refused)] {
+        let mut header = device.commit(1, &mut rng).header().clone();
+        assert_eq!(
+            alice.roster.standing(&header, |_| false),
+            Standing::Accepted
+        );
+        header.checkpoint = Some(CheckpointDigest {
+            commits: 1,
+            skeleton: [0; 32],
+        });
+        assert_eq!(alice.roster.standing(&header, |_| false), expected);
+    }
 }

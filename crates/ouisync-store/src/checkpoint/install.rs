@@ -75,7 +75,7 @@ impl Store {
         let finished = self
             .make_known(&spool, &told)
             .and_then(|()| self.check_dispositions(&told, roster))
-            .and_then(|()| Ok(self.finish_installation(commit, &spool, &told)?));
+            .and_then(|()| self.finish_installation(commit, &spool, &told));
         if let Err(error) = finished {
             if let Err(undoing) = self.undo_installation() {
                 // The next opening does it; until then what is half known must not be built upon.
