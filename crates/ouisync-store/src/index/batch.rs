@@ -80,7 +80,7 @@ impl IndexBatch {
     }
 
     /// Commits everything so far and goes on: for work that is begun anew if it isn't finished.
-    pub(super) fn commit_part(&mut self) -> Result<(), IndexError> {
+    pub(in crate::index) fn commit_part(&mut self) -> Result<(), IndexError> {
         if self.is_empty() {
             return Ok(());
         }

@@ -205,7 +205,7 @@ impl IndexBatch {
     }
 
     /// Adds one part of what a commit tells of a pack.
-    pub(super) fn add_part(
+    pub(in crate::index) fn add_part(
         &mut self,
         pack: PackId,
         commit: &CommitId,
