@@ -1,4 +1,4 @@
-//! Data about a folder's plain directory on this device: the brake.
+//! Data about a folder's plain directory on this device: the brake, and copies that are offloaded.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -77,4 +77,32 @@ pub enum Verdict {
     Allow,
     /// It was not: put the files back.
     Undo,
+}
+
+/// Names a file or directory whose plain copies are to be dropped or brought back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CopiesRequest {
+    /// Names from the folder's top, joined by `/`; the whole folder when empty.
+    pub path: String,
+}
+
+/// What became of plain copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CopiesOutcome {
+    /// Files whose plain copy was dropped, or comes back.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that stay as they are; at most the first hundred.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A file that stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Skipped {
+    /// Where it is in the folder.
+    pub path: String,
+    /// Why.
+    pub reason: String,
 }

@@ -8,8 +8,9 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 use crate::{
     commands::{
         brake, completions, connect, deleted, demo, device, folder, forget_versions, history,
-        invite, join, keyring, lock, member, members, passphrase, pause, quota, recovery_kit,
-        repair, resume, retention, revoke, serve, service, status, unlock, verify, wait,
+        invite, join, keyring, lock, member, members, offload, passphrase, pause, quota,
+        recovery_kit, repair, resume, retention, revoke, serve, service, status, unlock, verify,
+        wait,
     },
     context::Context,
 };
@@ -77,6 +78,8 @@ enum Command {
     Keyring(keyring::Arguments),
     RecoveryKit(recovery_kit::Arguments),
     Brake(brake::Arguments),
+    Offload(offload::Arguments),
+    Fetch(offload::FetchArguments),
     Pause(pause::Arguments),
     Resume(resume::Arguments),
     Retention(retention::Arguments),
@@ -117,6 +120,8 @@ impl Command {
             Self::Keyring(arguments) => arguments.run(context).await,
             Self::RecoveryKit(arguments) => arguments.run(context).await,
             Self::Brake(arguments) => arguments.run(context).await,
+            Self::Offload(arguments) => arguments.run(context).await,
+            Self::Fetch(arguments) => arguments.run(context).await,
             Self::Pause(arguments) => arguments.run(context).await,
             Self::Resume(arguments) => arguments.run(context).await,
             Self::Retention(arguments) => arguments.run(context).await,
@@ -310,6 +315,8 @@ mod tests {
             "ouisync forget-versions /d/a --yes",
             "ouisync quota Notes 20GB --floor 30d",
             "ouisync quota Notes none --floor default",
+            "ouisync offload Notes:a",
+            "ouisync fetch /d/a",
             "ouisync brake Notes",
             "ouisync brake Notes --undo",
             "ouisync brake Notes --files 10 --percent 5 --within 5m",

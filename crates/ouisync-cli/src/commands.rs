@@ -16,6 +16,7 @@ pub(crate) mod keyring;
 pub(crate) mod lock;
 pub(crate) mod member;
 pub(crate) mod members;
+pub(crate) mod offload;
 pub(crate) mod passphrase;
 pub(crate) mod pause;
 pub(crate) mod quota;

@@ -8,7 +8,7 @@ use ouisync_api::{
         JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest, RecoveryKit,
         RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
-    directory::{Brake, BrakeRequest},
+    directory::{Brake, BrakeRequest, CopiesOutcome},
     error::ErrorBody,
     event::Event,
     history::{Deleted, DeletedRequest, History, HistoryRequest},
@@ -52,6 +52,8 @@ pub(crate) trait RetentionService {
 pub(crate) trait DirectoryService {
     fn brake(&self, folder: String) -> Reply<'_, Brake>;
     fn set_brake(&self, folder: String, request: BrakeRequest) -> Reply<'_, Brake>;
+    fn offload(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome>;
+    fn fetch(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome>;
 }
 
 /// The running device. A `folder` is a name or an id; a `member` an id, a beginning of one, or a name.

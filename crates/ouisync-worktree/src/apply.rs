@@ -434,6 +434,10 @@ impl Runner {
         entry: Entry,
         mut record: Record,
     ) -> Result<Option<(Entry, Option<Record>)>, StepError> {
+        if record.offloaded {
+            self.follow_offloaded((slot, handle), &entry, record)?;
+            return Ok(None);
+        }
         let name = entry.name.clone();
         if !record.same_value(&entry.value) {
             if !self.unchanged(slot, handle, &name, &record)? {

@@ -101,6 +101,7 @@ impl Runner {
                 }
                 self.retry_at = Instant::now();
             }
+            Notice::Copies(order) => self.orders.push_back(order),
             Notice::Brake(order) => {
                 if let Err(error) = self.order_brake(order) {
                     self.recover_from(&error);

@@ -14,6 +14,7 @@ use crate::{
     directories::{Directories, ROOT, Slot},
     disk,
     fingerprint::Fingerprint,
+    offload,
 };
 
 /// The file with rules for its directory and what is inside; itself synced.
@@ -31,7 +32,7 @@ pub(crate) struct Rules {
 
 /// Whether a name is this program's own and can't be synced.
 pub(crate) fn is_own(name: &Name) -> bool {
-    name.as_bytes().starts_with(OWN_PREFIX)
+    name.as_bytes().starts_with(OWN_PREFIX) || offload::is_placeholder(name.as_bytes())
 }
 
 impl Rules {

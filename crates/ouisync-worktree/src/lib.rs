@@ -6,6 +6,7 @@
 pub mod brake;
 pub mod error;
 pub mod location;
+pub mod offload;
 pub mod worktree;
 
 mod apply;

@@ -210,6 +210,10 @@ impl Runner {
             self.blocked.extend([from, to]);
             return Ok(false);
         };
+        if record.offloaded {
+            self.move_offloaded((from, &old_handle, old_name), (to, handle, name), record)?;
+            return Ok(true);
+        }
         if !disk::is_unchanged(&old_handle, old_name.as_bytes(), &record.fingerprint)
             .unwrap_or(false)
         {
@@ -302,7 +306,10 @@ impl Runner {
         match disk::stat(handle, name.as_bytes()) {
             Ok(Some(stat)) if stat.fingerprint == record.fingerprint => {}
             // Gone here too.
-            Ok(None) => return self.put(slot, name, None),
+            Ok(None) => {
+                Self::forget_offloaded(handle, name, record);
+                return self.put(slot, name, None);
+            }
             Ok(Some(_)) => return self.in_the_way(slot, handle, name),
             Err(error) => {
                 self.cannot_place(slot, name, &error);

@@ -85,6 +85,8 @@ pub(crate) struct Record {
     pub(crate) metadata: Metadata,
     /// What the disk said when it was last in step.
     pub(crate) fingerprint: Fingerprint,
+    /// The plain copy was dropped on purpose; a placeholder is beside its place.
+    pub(crate) offloaded: bool,
 }
 
 /// What is there.
@@ -129,6 +131,7 @@ impl Record {
             shown,
             metadata: entry.metadata,
             fingerprint,
+            offloaded: false,
         }
     }
 

@@ -61,6 +61,10 @@ impl Runner {
                 continue;
             };
             let passing = intents.get(name.as_bytes());
+            if crate::offload::is_placeholder(name.as_bytes()) {
+                let _ = disk::unlink(&staging, name.as_bytes());
+                continue;
+            }
             if self.put_back_recorded(&root, &staging, &name, &stat)? {
                 continue;
             }

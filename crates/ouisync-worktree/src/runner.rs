@@ -26,6 +26,7 @@ use crate::{
     fingerprint::Fingerprint,
     hearing::Looking,
     ignored::Rules,
+    offload::Order,
     presence::{Held, ROOT_POLL},
     problems::{Pass, Problems},
     record::{self, Meta, Stored},
@@ -57,6 +58,8 @@ pub(crate) struct Runner {
     pub(crate) rules: Rules,
     pub(crate) problems: Problems,
     pub(crate) brake: Brake,
+    /// Copies to drop or to bring back.
+    pub(crate) orders: VecDeque<Arc<Order>>,
     /// Records to write with the next commit or update; they hide the engine's.
     pub(crate) writes: BTreeMap<ViewKey, Option<Stored>>,
     /// Operations to commit together with `writes`.
@@ -161,6 +164,7 @@ impl Runner {
             rules: Rules::default(),
             problems: Problems::default(),
             brake,
+            orders: VecDeque::new(),
             writes: BTreeMap::new(),
             operations: Vec::new(),
             batched: (0, 0),
@@ -271,6 +275,7 @@ impl Runner {
             return Some(self.retry_at.max(now));
         }
         let busy = self.full_scan
+            || !self.orders.is_empty()
             || self.durable.ended
             || (!self.paused
                 && (!self.behind.is_empty()
@@ -324,6 +329,9 @@ impl Runner {
         let Some(root) = self.check_root()? else {
             return Ok(());
         };
+        while let Some(order) = self.orders.pop_front() {
+            self.carry_out(&root, &order)?;
+        }
         let now = Instant::now();
         if now >= self.retry_at {
             self.retry_at = now + self.options.retry_interval;

@@ -25,6 +25,7 @@ mod crash;
 mod held;
 mod local;
 mod oddities;
+mod offload;
 mod random;
 mod remote;
 mod speed;

@@ -14,7 +14,7 @@ use notify::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::brake::BrakeOrder;
+use crate::{brake::BrakeOrder, offload::Order};
 
 /// So many notices wait at most; what comes on top is answered by a full scan.
 const BACKLOG: usize = 50_000;
@@ -36,6 +36,7 @@ pub(crate) enum Notice {
     ConfirmDeletion,
     AdoptRoot,
     Brake(BrakeOrder),
+    Copies(Arc<Order>),
     Stop,
 }
 

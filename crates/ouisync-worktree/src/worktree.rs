@@ -11,12 +11,14 @@ use std::{
 };
 
 use ouisync_engine::view::{FolderView, ViewControl, ViewStatus};
-use tokio::sync::mpsc;
+use ouisync_model::name::Name;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     brake::{BrakeOrder, BrakeState},
     error::{StepError, WorktreeError},
     location,
+    offload::{Copies, OffloadOutcome, Order},
     runner::Runner,
     watch::Notice,
 };
@@ -170,6 +172,23 @@ impl Worktree {
             }
         }
         self.control.send(Notice::Brake(order));
+    }
+
+    /// Drops the plain copies of a file, or of all files in a directory, or brings them back. The outcome comes once that is done or,
+    /// for copies that come back, begun; an error says why nothing could be done, and so does a closed channel.
+    pub fn set_copies(
+        &self,
+        path: Vec<Name>,
+        copies: Copies,
+    ) -> oneshot::Receiver<Result<OffloadOutcome, String>> {
+        let (reply, outcome) = oneshot::channel();
+        let order = Order {
+            path,
+            copies,
+            reply: Mutex::new(Some(reply)),
+        };
+        self.control.send(Notice::Copies(Arc::new(order)));
+        outcome
     }
 
     /// Ends the thread and waits for it. A change that is being recorded or applied is finished or left for the next attaching.

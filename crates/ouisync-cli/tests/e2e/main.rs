@@ -10,6 +10,7 @@ mod keyring;
 mod locks;
 mod members;
 mod node;
+mod offload;
 mod private;
 mod reader;
 mod retention;

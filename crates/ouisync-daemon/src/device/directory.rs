@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use ouisync_api::{
-    directory::{Brake, BrakeRequest, Burst, Undone, Verdict},
+    directory::{Brake, BrakeRequest, Burst, CopiesOutcome, Skipped, Undone, Verdict},
     error::{ErrorBody, ErrorKind},
     moment::Moment,
 };
 use ouisync_engine::status::FolderSummary;
 use ouisync_worktree::{
     brake::{BrakeOrder, BrakeState},
+    offload::Copies,
     worktree::Worktree,
 };
 
-use super::{Device, Inner};
+use super::{Device, Inner, past::names};
 use crate::{
     refusal::invalid,
     service::{DirectoryService, Reply},
@@ -40,9 +41,52 @@ impl DirectoryService for Device {
                 .with_directory(&summary, |worktree| as_data(&worktree.brake()))
         })
     }
+
+    fn offload(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome> {
+        Box::pin(async move { self.inner.set_copies(&folder, &path, Copies::Offload).await })
+    }
+
+    fn fetch(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome> {
+        Box::pin(async move { self.inner.set_copies(&folder, &path, Copies::Fetch).await })
+    }
 }
 
 impl Inner {
+    async fn set_copies(
+        &self,
+        folder: &str,
+        path: &str,
+        copies: Copies,
+    ) -> Result<CopiesOutcome, ErrorBody> {
+        let summary = self.find(folder)?;
+        let names = names(path)?;
+        let outcome =
+            self.with_directory(&summary, |worktree| worktree.set_copies(names, copies))?;
+        let outcome = match outcome.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(why)) => return Err(cannot(&why)),
+            Err(_) => return Err(cannot("the directory is not attached any more")),
+        };
+        if outcome.unknown {
+            return Err(ErrorBody::new(
+                ErrorKind::NotFound,
+                format!(
+                    "there is nothing at '{path}' in the folder '{}'",
+                    summary.name
+                ),
+                "Give a path inside the folder's directory, or FOLDER:path.",
+            ));
+        }
+        let skipped = outcome.skipped.into_iter();
+        Ok(CopiesOutcome {
+            files: outcome.files,
+            bytes: outcome.bytes,
+            skipped: skipped
+                .map(|(path, reason)| Skipped { path, reason })
+                .collect(),
+        })
+    }
+
     /// Does something with a folder's directory.
     fn with_directory<T>(
         &self,
@@ -53,6 +97,14 @@ impl Inner {
             .with(summary.folder, action)
             .ok_or_else(|| no_directory(&summary.name))
     }
+}
+
+fn cannot(why: &str) -> ErrorBody {
+    ErrorBody::new(
+        ErrorKind::Unavailable,
+        format!("the plain copies stay as they are: {why}"),
+        "See 'ouisync status'.",
+    )
 }
 
 pub(super) fn no_directory(folder: &str) -> ErrorBody {

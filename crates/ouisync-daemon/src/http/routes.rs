@@ -100,6 +100,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(verify))
         .routes(routes!(repair))
         .routes(routes!(events))
+        .merge(directory::long())
         .merge(retention::long())
         .layer(middleware::from_fn_with_state(
             api.clone(),

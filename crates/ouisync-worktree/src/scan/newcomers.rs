@@ -111,6 +111,7 @@ impl Runner {
                     shown,
                     metadata: Default::default(),
                     fingerprint: stat.fingerprint,
+                    offloaded: false,
                 }
             }
             _ => {

@@ -314,7 +314,13 @@ impl Runner {
                 Settled::Later => return Ok(()),
             }
         }
-        let record = stored.base;
+        let mut record = stored.base;
+        if let Some(record) = &mut record {
+            let found = stat.as_ref().map(|stat| &stat.fingerprint);
+            if self.is_still_offloaded((slot, handle), &name, record, found)? {
+                return Ok(());
+            }
+        }
         if stat.is_none() && record.is_none() {
             return Ok(());
         }

@@ -308,6 +308,7 @@ impl Runner {
                         shown,
                         metadata,
                         fingerprint,
+                        offloaded: false,
                     }
                 }
             },

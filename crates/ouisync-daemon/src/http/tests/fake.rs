@@ -11,7 +11,7 @@ use ouisync_api::{
         InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest,
         RecoveryKit, RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
-    directory::{Brake, BrakeRequest},
+    directory::{Brake, BrakeRequest, CopiesOutcome},
     error::{ErrorBody, ErrorKind},
     event::Event,
     history::{Deleted, DeletedRequest, History, HistoryRequest},
@@ -256,6 +256,16 @@ impl DirectoryService for Fake {
     }
     fn set_brake(&self, folder: String, _: BrakeRequest) -> Reply<'_, Brake> {
         self.brake(folder)
+    }
+    fn offload(&self, _: String, _: String) -> Reply<'_, CopiesOutcome> {
+        ok(CopiesOutcome {
+            files: 0,
+            bytes: 0,
+            skipped: vec![],
+        })
+    }
+    fn fetch(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome> {
+        self.offload(folder, path)
     }
 }
 
