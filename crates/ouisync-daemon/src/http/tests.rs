@@ -223,17 +223,19 @@ async fn every_route_is_in_the_document_and_answers() {
             let head = format!(
                 "{method} {real} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n"
             );
-            let (status, answer) = server.raw(&format!("{head}\r\n")).await;
+            let (status, _) = server.raw(&format!("{head}\r\n")).await;
             assert!(
                 status == 401 || path == "/v1/health",
                 "{method} {path} without a token: {status}"
             );
             if path != "/v1/events" {
-                let (status, _) = server
+                let (status, answer) = server
                     .raw(&format!("{head}Authorization: Bearer {TOKEN}\r\n\r\n"))
                     .await;
+                // The device of these tests doesn't know every folder; a missing route says something else.
+                let asked = answer.contains("there is no such folder");
                 assert!(
-                    !matches!(status, 404 | 405 | 500 | 0),
+                    asked || !matches!(status, 404 | 405 | 500 | 0),
                     "{method} {path}: {status} {answer}"
                 );
             }
