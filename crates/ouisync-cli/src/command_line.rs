@@ -310,6 +310,7 @@ mod tests {
             "ouisync retention Notes",
             "ouisync retention Notes --keep staggered --preview",
             "ouisync retention Notes --keep 90d --devices same --replicas 3 --yes",
+            "ouisync retention Notes --keep-forgotten",
             "ouisync quota Notes",
             "ouisync forget-versions Notes:a --preview",
             "ouisync forget-versions /d/a --yes",

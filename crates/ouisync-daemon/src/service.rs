@@ -13,7 +13,7 @@ use ouisync_api::{
     event::Event,
     history::{Deleted, DeletedRequest, History, HistoryRequest},
     retention::{
-        ForgetVersionsRequest, Forgetting, LimitsRequest, Retention, RetentionPreview,
+        ForgetVersionsRequest, Forgetting, LimitsRequest, PackCount, Retention, RetentionPreview,
         RetentionRequest,
     },
 };
@@ -45,6 +45,7 @@ pub(crate) trait RetentionService {
         folder: String,
         request: ForgetVersionsRequest,
     ) -> Reply<'_, Forgetting>;
+    fn keep_forgotten(&self, folder: String) -> Reply<'_, PackCount>;
     fn set_limits(&self, folder: String, request: LimitsRequest) -> Reply<'_, Retention>;
 }
 

@@ -125,9 +125,12 @@ pub(crate) fn accept(
         remove_use(draft, dot.commit, dot.pack)?;
     }
     for pack in forgotten {
+        let record = draft.pack(*pack)?;
+        if record.is_some_and(|record| record.is_live()) {
+            continue;
+        }
         draft.put(key::forgotten(*pack, commit), Vec::new());
-        if let Some(record) = draft.pack(*pack)?
-            && !record.is_live()
+        if let Some(record) = record
             && record.forgotten.is_none()
         {
             let forgotten = Some(draft.summary.clock.age);
@@ -230,6 +233,10 @@ pub(crate) fn add_use(
         },
     };
     draft.summary.live.add(&pack);
+    // It is needed again: what it holds from now on nobody said to forget.
+    for key in draft.keys(&key::forgettings_of(pack))? {
+        draft.remove(key);
+    }
     draft.set_pack(pack, Some(record))
 }
 

@@ -4,7 +4,8 @@ use hyper::Method;
 
 use super::{Client, ClientError, folder_path};
 use crate::retention::{
-    ForgetVersionsRequest, Forgetting, LimitsRequest, Retention, RetentionPreview, RetentionRequest,
+    ForgetVersionsRequest, Forgetting, LimitsRequest, PackCount, Retention, RetentionPreview,
+    RetentionRequest,
 };
 
 impl Client {
@@ -42,6 +43,12 @@ impl Client {
     ) -> Result<Forgetting, ClientError> {
         let path = format!("{}/forget-versions", folder_path(folder));
         self.post(&path, request).await
+    }
+
+    /// Takes back what members said to forget in the last weeks.
+    pub async fn keep_forgotten(&self, folder: &str) -> Result<PackCount, ClientError> {
+        let path = format!("{}/keep-forgotten", folder_path(folder));
+        self.send(Method::POST, &path, None::<&()>).await
     }
 
     /// Sets what this device's host allows a safe.

@@ -23,6 +23,7 @@ Examples:
   ouisync retention Notes --keep staggered              # fewer and fewer versions the older they are
   ouisync retention Notes --keep all --devices little   # safes keep everything, devices only what they need
   ouisync --json retention Notes --keep 1d --yes        # without a question
+  ouisync retention Notes --keep-forgotten              # after a thief said that all may be forgotten
 
 KEEP is one of:
   all        every version, for ever
@@ -35,7 +36,8 @@ KEEP is one of:
 /// The policy is the whole folder's: every holder obeys it, safes too. Without one safes keep 90 days and devices 30. What is shortened
 /// counts at safes only after their floor (30 days, or what their host says), so that a stolen device can't make them
 /// drop anything at once. A change that lets history go asks first. JSON: {folder, keep, devices, replicas, set, safes, here};
-/// with --preview {folder, keep_before, keep, devices_before, devices, shortens, here, safes, versions}.
+/// with --preview {folder, keep_before, keep, devices_before, devices, shortens, here, safes, versions}; with --keep-forgotten
+/// {packs, bytes}.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -53,6 +55,9 @@ pub(crate) struct Arguments {
     /// Show what the change would let go and free, and change nothing
     #[arg(long)]
     preview: bool,
+    /// Take back what members said to forget in the last 40 days: a thief's word, or a change of mind (members that write)
+    #[arg(long, conflicts_with_all = ["keep", "devices", "replicas", "preview"])]
+    keep_forgotten: bool,
     /// Don't ask
     #[arg(long, short)]
     yes: bool,
@@ -79,6 +84,19 @@ impl Arguments {
             devices: self.devices.clone(),
             replicas: self.replicas,
         };
+        if self.keep_forgotten {
+            let kept = client.keep_forgotten(&self.folder).await.map_err(refused)?;
+            if context.json {
+                output::json(&kept)?;
+            } else {
+                output::line(&format!(
+                    "{} in {} packs that could have gone are kept on, as history.",
+                    output::size(kept.bytes),
+                    kept.packs
+                ))?;
+            }
+            return DONE;
+        }
         if self.preview {
             let preview = preview(&client, &self.folder, &request).await?;
             if context.json {

@@ -82,6 +82,17 @@ impl RetentionService for Device {
         })
     }
 
+    fn keep_forgotten(&self, folder: String) -> Reply<'_, PackCount> {
+        Box::pin(async move {
+            let summary = self.inner.find(&folder)?;
+            let kept = engine(self.inner.engine.keep_forgotten(summary.folder).await)?;
+            Ok(PackCount {
+                packs: kept.packs,
+                bytes: kept.bytes,
+            })
+        })
+    }
+
     fn set_limits(&self, folder: String, request: LimitsRequest) -> Reply<'_, Retention> {
         Box::pin(async move {
             let summary = self.inner.find(&folder)?;

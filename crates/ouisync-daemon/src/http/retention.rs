@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use ouisync_api::{
     error::ApiError,
     retention::{
-        ForgetVersionsRequest, Forgetting, LimitsRequest, Retention, RetentionPreview,
+        ForgetVersionsRequest, Forgetting, LimitsRequest, PackCount, Retention, RetentionPreview,
         RetentionRequest,
     },
 };
@@ -27,6 +27,7 @@ pub(super) fn long() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(preview_retention))
         .routes(routes!(forget_versions))
+        .routes(routes!(keep_forgotten))
 }
 
 /// How long a folder's history is kept, and what this device makes of it.
@@ -67,6 +68,13 @@ async fn forget_versions(
     Input(request): Input<ForgetVersionsRequest>,
 ) -> Answer<Forgetting> {
     answer(api.service.forget_versions(folder, request).await)
+}
+
+/// Takes back what members said to forget in the last weeks: every holder keeps it on, as history.
+#[utoipa::path(post, path = "/v1/folders/{folder}/keep-forgotten", params(("folder" = String, Path, description = "Name or id")),
+    responses((status = 200, body = PackCount), (status = "default", body = ApiError)))]
+async fn keep_forgotten(State(api): State<Api>, Path(folder): Path<String>) -> Answer<PackCount> {
+    answer(api.service.keep_forgotten(folder).await)
 }
 
 /// Sets what this device's host allows a safe: how much it stores, and for how long nothing goes.

@@ -22,6 +22,9 @@ use crate::{
     thinning::{self, Plan},
 };
 
+/// What was said to be forgotten longer ago is taken to be gone: the usual floor of safes, and some days more.
+const MEMORY: Duration = Duration::from_secs(40 * 24 * 3600);
+
 impl Engine {
     /// How long a folder's history is kept.
     pub async fn retention(&self, folder: FolderId) -> Result<Retention, EngineError> {
@@ -100,6 +103,23 @@ impl Engine {
         Ok(found)
     }
 
+    /// Takes back what members said to forget in the last weeks: the packs become live again, so that every holder keeps them, and are
+    /// given up anew, as history. Returns how much that is. For members that write.
+    pub async fn keep_forgotten(&self, folder: FolderId) -> Result<PackCount, EngineError> {
+        let running = self.folder(&folder)?;
+        let store = running.store.clone();
+        let now = (self.inner.housekeeping.clock)() / 3600;
+        let since = now.saturating_sub(MEMORY.as_secs() / 3600);
+        let packs = blocking(move || {
+            let mut released = store.released_packs()?;
+            let lately = |hours: u32| u64::from(hours) >= since;
+            released.retain(|pack| pack.forgotten.is_some_and(lately));
+            Ok(released)
+        })
+        .await?;
+        running.run(move |folder| folder.add_again(&packs)).await
+    }
+
     /// Sets what this device's host allows a safe.
     pub async fn set_limits(
         &self,
@@ -145,6 +165,9 @@ fn preview(basis: &PreviewBasis) -> Result<Preview, EngineError> {
     let mut each_safe = PackCount::default();
     let wait = basis.floor;
     for released in basis.store.released_packs()? {
+        if released.forgotten.is_some() {
+            continue;
+        }
         let bytes = released.size.bytes();
         let is_thinned = thinned.contains(&released.pack);
         if is_thinned && basis.store.has_pack(released.pack)? {

@@ -10,8 +10,13 @@ use std::{
     time::Duration,
 };
 
-use ouisync_model::id::{MemberId, PackId};
-use ouisync_store::{checkpoint::CheckpointCheck, collect::CollectPolicy, store::Store};
+use ouisync_model::{
+    id::{MemberId, PackId},
+    operation::PackTable,
+};
+use ouisync_store::{
+    checkpoint::CheckpointCheck, collect::CollectPolicy, released::ReleasedPack, store::Store,
+};
 use tracing::{debug, info, warn};
 
 use super::{Folder, parts::Part};
@@ -382,6 +387,37 @@ impl Folder {
         Ok(count)
     }
 
+    /// Makes packs live that are not. Those that nothing uses are released again by and by, and count as history from then on.
+    pub(crate) fn add_again(&mut self, packs: &[ReleasedPack]) -> Result<PackCount, EngineError> {
+        self.check_writer()?;
+        let mut count = PackCount::default();
+        let mut tables = Vec::new();
+        for known in packs {
+            if self.store.is_live(known.pack)? {
+                continue;
+            }
+            count.packs += 1;
+            count.bytes += known.size.bytes();
+            let table = PackTable {
+                pack: known.pack,
+                chunks: Vec::new(),
+            };
+            tables.push((table, known.size));
+        }
+        if tables.is_empty() {
+            return Ok(count);
+        }
+        info!(folder = %self.id, packs = count.packs, bytes = count.bytes, "keeping what was to be forgotten");
+        self.commit(Vec::new(), tables, Vec::new(), |_| Ok(()))?;
+        for known in packs {
+            // Those that are not here any more come from who has them.
+            if self.store.is_missing(known.pack) {
+                self.sync.pack_lost(known.pack);
+            }
+        }
+        Ok(count)
+    }
+
     /// Of the connected members that may write, owners before writers and then by id, this device is the first.
     fn is_first_to_thin(&self) -> bool {
         let state = self.roster().state();
@@ -392,7 +428,7 @@ impl Folder {
         let own = self.identity.as_ref().map(|identity| identity.member());
         let own = own.and_then(rank);
         let peers = self.peers.values().filter_map(|peer| peer.member);
-        own.is_some_and(|own| peers.filter_map(|peer| rank(peer)).all(|other| own < other))
+        own.is_some_and(|own| peers.filter_map(rank).all(|other| own < other))
     }
 }
 

@@ -485,3 +485,48 @@ async fn what_a_writer_gives_up_goes_after_the_floor_and_nothing_else_does() {
         .forget_versions(pair.folder, vec![Name::new("no").unwrap()], true);
     assert!(matches!(unknown.await, Err(EngineError::UnknownPath(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hijacked_writer_gave_up_can_be_kept_on() {
+    let pair = Pair::new().await;
+    pair.policy(keep(Keep::All)).await;
+    let first = pair.write("diary", 50_000).await;
+    pair.write("diary", 50_000).await;
+    pair.history(FRAME).await;
+    // Only the safe has it now.
+    let change = PolicyChange {
+        devices: Some(Some(Keep::LITTLE)),
+        ..PolicyChange::default()
+    };
+    pair.policy(change).await;
+    pair.clock.pass(4 * DAY).await;
+    pair.alice
+        .becomes(pair.folder, "without history", |status| {
+            status.stored_bytes == status.live_bytes
+        })
+        .await;
+    let path = vec![Name::new("diary").unwrap()];
+    let engine = pair.alice.engine();
+    let said = engine.forget_versions(pair.folder, path, false).await;
+    assert_eq!(said.unwrap().packs.packs, 1);
+    eventually("the safe knows", async || {
+        let there = pair.safe.engine().retention(pair.folder).await.unwrap();
+        there.forgotten.packs == 1
+    })
+    .await;
+    pair.clock.pass(3 * DAY).await;
+    let kept = engine.keep_forgotten(pair.folder).await.unwrap();
+    assert_eq!((kept.packs, kept.bytes), (1, FRAME));
+    eventually(
+        "it is history again, and nobody said to forget it",
+        async || {
+            let there = pair.safe.engine().retention(pair.folder).await.unwrap();
+            there.forgotten.packs == 0 && there.history_bytes == FRAME
+        },
+    )
+    .await;
+    assert_eq!(pair.days_until_gone(&first, 15).await, None);
+    let kept = engine.keep_forgotten(pair.folder).await.unwrap();
+    assert_eq!(kept.packs, 0, "nothing is left to take back");
+    pair.alice.wait(pair.folder).await;
+}

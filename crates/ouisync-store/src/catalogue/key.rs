@@ -22,7 +22,7 @@ pub const QUARANTINE: u8 = b'Q';
 pub const USE: u8 = b'U';
 /// `V ‖ dot's commit ‖ pack ‖ releasing commit` → size class of the add if it is known: releases by accepted commits.
 pub const RELEASE: u8 = b'V';
-/// `W ‖ pack ‖ forgetting commit` → nothing: packs that accepted commits said need not be kept for history.
+/// `W ‖ pack ‖ forgetting commit` → nothing: packs, not live then nor since, that accepted commits said need not be kept.
 pub const FORGOTTEN: u8 = b'W';
 /// `P ‖ pack` → [`PackRecord`](super::PackRecord).
 pub const PACK: u8 = b'P';

@@ -342,6 +342,9 @@ impl RetentionService for Fake {
             ..Forgetting::default()
         })
     }
+    fn keep_forgotten(&self, _: String) -> Reply<'_, PackCount> {
+        ok(PackCount::default())
+    }
     fn set_limits(&self, folder: String, _: LimitsRequest) -> Reply<'_, Retention> {
         ok(retention(folder))
     }
