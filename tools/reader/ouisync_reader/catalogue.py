@@ -12,7 +12,7 @@ import lz4.block
 from .errors import Refused
 from .keys import digest
 
-COMMIT, ENTRY = ord("C"), ord("R")
+COMMIT, ENTRY, META = ord("C"), ord("R"), ord("M")
 GREATEST = 64 << 20
 BLOCK_HEADER = struct.Struct("<4sB16sIII")
 BLOB_HEADER = struct.Struct("<4s16sQHII")
@@ -22,10 +22,10 @@ VALUE, TOMBSTONES, POINTER = 0, (1, 2), 4
 
 
 class Catalogue:
-    """All commits and roster entries that a catalogue holds, by their ids."""
+    """All commits and roster entries that a catalogue holds, by their ids, and what it knows of commits without bytes."""
 
     def __init__(self, directory):
-        self.commits, self.entries = {}, {}
+        self.commits, self.entries, self.metas = {}, {}, {}
         directory = Path(directory)
         if not directory.is_dir():
             raise Refused(f"{directory} is not a directory: is this the store of a folder?")
@@ -37,7 +37,13 @@ class Catalogue:
             self._blobs(path.read_bytes())
 
     def _record(self, key, value):
-        if len(key) != 33 or key[0] not in (COMMIT, ENTRY) or digest(value) != key[1:]:
+        if len(key) != 33:
+            return
+        if key[0] == META:
+            # Of several versions any will do: what is read of it never changes.
+            self.metas[key[1:]] = value
+            return
+        if key[0] not in (COMMIT, ENTRY) or digest(value) != key[1:]:
             return
         (self.commits if key[0] == COMMIT else self.entries)[key[1:]] = value
 

@@ -65,6 +65,21 @@ def parse_commit(data):
 
 
 @dataclass
+class Meta:
+    """What a catalogue knows of a commit, with or without its bytes."""
+
+    author: bytes
+    sequence: int
+    lamport: int
+    parents: list
+
+
+def parse_meta(data):
+    decoder = Decoder(data)
+    return Meta(decoder.id(), decoder.varint(), decoder.varint(), decoder.list(decoder.id, 1024))
+
+
+@dataclass
 class Content:
     """A file's bytes: `form` is inline, chunks or indirect."""
 

@@ -377,11 +377,12 @@ class Roster:
             return "waiting"
         before = self.state_of(closure)
         seat = before.member(commit.author)
-        if commit.folder != self.folder or seat is None or before.role(seat) < WRITER or commit.epoch not in before.epochs():
+        needed = WRITER if commit.checkpoint is None else OWNER
+        if commit.folder != self.folder or seat is None or before.role(seat) < needed or commit.epoch not in before.epochs():
             return "refused"
         now = self.state.role(seat)
         return "accepted" if now is not None and now >= WRITER else "quarantined"
 
-    def last_commits(self):
+    def last_commits(self, state=None):
         """The commits that effective removals name: they and all before them count."""
-        return {commit for entry in self.state.effective if entry.action in (REMOVE, SET_ROLE) for commit in entry.last}
+        return {commit for entry in (state or self.state).effective if entry.action in (REMOVE, SET_ROLE) for commit in entry.last}

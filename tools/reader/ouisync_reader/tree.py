@@ -23,6 +23,12 @@ class Value:
         return self.value if self.value[0] == "symlink" else self.value[1].identity()
 
 
+def later(register, node, entry):
+    """Keeps the entry of the greater stamp."""
+    if node not in register or register[node][0] < entry[0]:
+        register[node] = entry
+
+
 class Shown:
     """An entry of a listing."""
 
@@ -35,46 +41,58 @@ class Shown:
 
 
 class Tree:
-    def __init__(self, commits):
-        """`commits`: (lamport, id, author, body) of every commit that counts."""
+    def __init__(self, commits, state=None):
+        """`commits`: (lamport, id, author, body) of every commit that counts, beyond those in a checkpoint's `state` if one is given."""
         self.place, self.content = {}, {}  # node -> (stamp, parent, name), {operation: value}
         self.executable, self.modified = {}, {}  # node -> (stamp, value)
+        self.placements, self.replaced = [], set()  # of directories: (stamp, node, parent, name); (node, operation)
+        if state is not None:
+            self._begin(state)
         self._registers(sorted(commits, key=lambda commit: commit[:2]))
+        for node, operation in self.replaced:
+            self.content.get(node, {}).pop(operation, None)
+        for _, node, parent, name in sorted(self.placements):
+            self._place_directory(node, parent, name)
         self._existence()
 
+    def _begin(self, state):
+        self.placements += state.placements
+        self.place, self.executable, self.modified = state.leaves, state.executable, state.modified
+        self.replaced |= state.replaced
+        for node, operation, stamp, author, time, value in state.values:
+            self.content.setdefault(node, {})[operation] = Value(stamp, author, time, value)
+
     def _registers(self, commits):
-        replaced = set()  # (node, operation)
         for lamport, commit, author, body in commits:
             for index, (kind, node, *fields) in enumerate(body.operations):
                 stamp = lamport, commit, index
                 if node == ROOT:
                     continue
                 if kind == "place":
-                    self._place(stamp, node, *fields)
+                    if is_directory(node):
+                        self.placements.append((stamp, node, *fields))
+                    elif is_directory(fields[0]):
+                        later(self.place, node, (stamp, *fields))
                 elif kind == "metadata":
                     for register, value in zip((self.executable, self.modified), fields):
                         if value is not None:
-                            register[node] = stamp, value
+                            later(register, node, (stamp, value))
                 elif is_directory(node) == (fields[0][0] in ("file", "symlink")) and fields[0][0] != "deleted":
                     continue
                 else:
                     value, replaces = fields
                     self.content.setdefault(node, {})[commit, index] = Value(stamp, author, body.time, value)
-                    replaced.update((node, operation) for operation in replaces)
-        for node, operation in replaced:
-            self.content.get(node, {}).pop(operation, None)
+                    self.replaced.update((node, operation) for operation in replaces)
 
-    def _place(self, stamp, node, parent, name):
-        """Operations come here by ascending stamp, so what a directory's move must not do is known at once."""
-        if not is_directory(parent):
+    def _place_directory(self, node, parent, name):
+        """Placements come here by ascending stamp, so what a move must not do is known at once."""
+        if node == ROOT or not is_directory(parent):
             return
-        if is_directory(node):
-            above = parent
-            while above != node and above in self.place:
-                above = self.place[above][1]
-            if above == node:
-                return
-        self.place[node] = stamp, parent, name
+        above = parent
+        while above != node and above in self.place:
+            above = self.place[above][1]
+        if above != node:
+            self.place[node] = None, parent, name
 
     def live(self, node):
         return [value for value in self.content.get(node, {}).values() if value.value[0] != "deleted"]
