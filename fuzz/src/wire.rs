@@ -102,9 +102,7 @@ pub(crate) fn commit(data: &[u8]) {
     if let Ok(commit) = Commit::decode(data.to_vec()) {
         assert_eq!(commit.as_bytes(), data);
         let _ = commit.verify();
-        assert!(
-            commit.open_body(&ReadSecret::from_bytes([9; 32])).is_err() || commit.verify().is_ok()
-        );
+        let _ = commit.open_body(&ReadSecret::from_bytes([9; 32]));
     }
 }
 

@@ -28,26 +28,18 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let list = plain(&["list"])
-        .stdout(Stdio::piped())
-        .output()
-        .context("building the targets")?;
-    if !list.status.success() {
-        bail!("{}", String::from_utf8_lossy(&list.stderr));
-    }
-    let list = String::from_utf8(list.stdout)?;
-    let all: Vec<&str> = list.lines().collect();
+    let all = targets().context("listing the targets")?;
     let chosen: Vec<&str> = match &options.target {
-        Some(target) if all.contains(&target.as_str()) => vec![target],
+        Some(target) if all.contains(target) => vec![target],
         Some(target) => bail!(
             "there is no target '{target}'; there are: {}",
             all.join(", ")
         ),
-        None => all,
+        None => all.iter().map(String::as_str).collect(),
     };
     let guided = !options.plain && has_cargo_fuzz();
     if !guided {
-        println!(
+        eprintln!(
             "without libFuzzer (for it: rustup toolchain install nightly, cargo install cargo-fuzz)"
         );
     }
@@ -69,6 +61,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// What `fuzz_targets` holds.
+fn targets() -> std::io::Result<Vec<String>> {
+    let mut targets = Vec::new();
+    for entry in std::fs::read_dir(Path::new(FUZZ).join("fuzz_targets"))? {
+        let path = entry?.path();
+        targets.extend(
+            path.file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned()),
+        );
+    }
+    targets.sort_unstable();
+    Ok(targets)
 }
 
 fn plain(arguments: &[&str]) -> Command {
@@ -98,9 +104,6 @@ fn has_cargo_fuzz() -> bool {
 }
 
 fn guide(target: &str, seconds: u64) -> std::io::Result<std::process::ExitStatus> {
-    let corpus = Path::new(FUZZ).join("corpus").join(target);
-    std::fs::create_dir_all(&corpus)?;
-    plain(&["seeds", target]).status()?;
     Command::new("cargo")
         .args([
             "+nightly",
