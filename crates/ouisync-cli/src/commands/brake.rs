@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use ouisync_api::{
     client::Client,
+    data::FolderState,
     directory::{Brake, BrakeRequest, Verdict},
     duration,
 };
@@ -117,6 +118,11 @@ async fn follow(
         brake = client.brake(folder).await.map_err(refused)?;
         if let Some(undone) = &brake.undone {
             activity.say(format!("{} files come back", undone.put_back));
+        }
+        // Then they come when it goes on.
+        let status = client.status(folder).await.map_err(refused)?;
+        if status.state == FolderState::Paused {
+            break;
         }
     }
     Ok(brake)

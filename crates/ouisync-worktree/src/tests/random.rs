@@ -1,6 +1,9 @@
 //! Two directories, random work on both, exchange now and then: they end equal and nothing disappears unseen.
 
+use ouisync_model::name::Name;
+
 use super::*;
+use crate::offload::Copies;
 
 /// A small generator: the seed is printed by the test that fails.
 struct Random(u64);
@@ -13,6 +16,28 @@ impl Random {
             .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % below
     }
+}
+
+fn is_note(name: &std::ffi::OsStr) -> bool {
+    crate::offload::is_placeholder(name.as_encoded_bytes())
+}
+
+/// Whether offloaded files are below: what their contents were can't be seen there.
+fn holds_notes(root: &Path) -> bool {
+    fs::read_dir(root).unwrap().any(|entry| {
+        let entry = entry.unwrap();
+        is_note(&entry.file_name())
+            || (entry.file_type().unwrap().is_dir() && holds_notes(&entry.path()))
+    })
+}
+
+fn set_copies(device: &Device, path: &Path, copies: Copies) {
+    let names = path
+        .iter()
+        .map(|name| Name::new(name.as_encoded_bytes()).unwrap());
+    let worktree = device.worktree.as_ref().unwrap();
+    let outcome = worktree.set_copies(names.collect(), copies).blocking_recv();
+    outcome.unwrap().unwrap();
 }
 
 /// Everything below a directory, relative.
@@ -28,7 +53,7 @@ fn paths(root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
             .collect();
         names.sort();
         for name in names {
-            if is_staging(&name) {
+            if is_staging(&name) || is_note(&name) {
                 continue;
             }
             let path = directory.join(&name);
@@ -60,6 +85,14 @@ fn act(random: &mut Random, device: &Device, number: usize, alive: &mut BTreeMap
             alive.remove(&fs::read(path).unwrap());
         }
     };
+    // A person who looks for a file finds its note, and fetches it first.
+    if root
+        .join(&directory)
+        .join(format!("{name}.ouisync-offloaded"))
+        .exists()
+    {
+        return;
+    }
     let content = format!("content {number} {}", "x".repeat(random.next(3) * 4000)).into_bytes();
     match random.next(10) {
         0..3 => {
@@ -104,7 +137,7 @@ fn act(random: &mut Random, device: &Device, number: usize, alive: &mut BTreeMap
         _ => {
             if random.next(3) == 0 {
                 let removed = root.join(&directories[random.next(directories.len())]);
-                if removed != root {
+                if removed != root && !holds_notes(&removed) {
                     for path in paths(&removed).0 {
                         saw(&removed.join(path), alive);
                     }
@@ -117,7 +150,7 @@ fn act(random: &mut Random, device: &Device, number: usize, alive: &mut BTreeMap
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, offloading: bool) {
     let mut random = Random(seed);
     let devices = [Device::new(1), Device::new(2)];
     devices[0].write("anchor", "anchor");
@@ -129,6 +162,15 @@ fn run(seed: u64) {
             for _ in 0..random.next(6) {
                 number += 1;
                 act(&mut random, device, number, &mut alive);
+            }
+            if offloading {
+                let (_, directories) = paths(&device.root());
+                let directory = &directories[random.next(directories.len())];
+                match random.next(3) {
+                    0 => set_copies(device, directory, Copies::Offload),
+                    1 => set_copies(device, directory, Copies::Fetch),
+                    _ => {}
+                }
             }
             if random.next(2) == 0 {
                 device.fake.settle();
@@ -148,7 +190,14 @@ fn run(seed: u64) {
             device.fake.settle();
         }
     }
+    for device in devices.iter().filter(|_| offloading) {
+        set_copies(device, Path::new(""), Copies::Fetch);
+        device.fake.settle();
+    }
     sync(&devices[0], &devices[1]);
+    for device in &devices {
+        assert!(!holds_notes(&device.root()));
+    }
     let shown: Vec<_> = devices[0].disk().into_values().flatten().collect();
     for content in alive.into_keys() {
         assert!(
@@ -161,6 +210,15 @@ fn run(seed: u64) {
 
 #[test]
 fn two_directories_converge_and_lose_nothing() {
+    for_seeds(|seed| run(seed, false));
+}
+
+#[test]
+fn nothing_is_lost_when_files_are_offloaded_meanwhile() {
+    for_seeds(|seed| run(seed, true));
+}
+
+fn for_seeds(run: impl Fn(u64) + std::panic::RefUnwindSafe) {
     let seeds = std::env::var("OUISYNC_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
