@@ -348,6 +348,13 @@ fn chunk_id(bytes: &[u8]) -> ChunkId {
     ChunkId::from_bytes(id)
 }
 
+fn unavailable(why: &str) -> EngineError {
+    EngineError::Store {
+        message: why.to_owned(),
+        kind: ErrorKind::Unavailable,
+    }
+}
+
 impl FolderAccess for Fake {
     fn attach(&self, control: Arc<dyn ViewControl>) -> Result<ViewEvents, EngineError> {
         let (sender, receiver) = view_events();
@@ -434,10 +441,7 @@ impl FolderAccess for Fake {
         source.read_to_end(&mut bytes).map_err(fail)?;
         let mut state = self.state();
         if state.failing {
-            return Err(EngineError::Store {
-                message: "no space".to_owned(),
-                kind: ErrorKind::Unavailable,
-            });
+            return Err(unavailable("no space"));
         }
         state.ingested += 1;
         let size = bytes.len() as u64;
@@ -536,29 +540,11 @@ impl FolderAccess for Fake {
                     Bytes::copy_from_slice(bytes),
                 )]
             }
-            FileData::Chunks(chunks)
-                if chunks
-                    .iter()
-                    .any(|chunk| !state.chunks.contains_key(&chunk.chunk)) =>
-            {
-                return Err(EngineError::Store {
-                    message: "a pack is missing".to_owned(),
-                    kind: ErrorKind::Unavailable,
-                });
-            }
             FileData::Chunks(chunks) => chunks
                 .iter()
-                .map(|chunk| {
-                    (
-                        *chunk,
-                        state
-                            .chunks
-                            .get(&chunk.chunk)
-                            .expect("content is here")
-                            .clone(),
-                    )
-                })
-                .collect(),
+                .map(|chunk| Some((*chunk, state.chunks.get(&chunk.chunk)?.clone())))
+                .collect::<Option<_>>()
+                .ok_or_else(|| unavailable("a pack is missing"))?,
             FileData::Indirect(_) => unreachable!(),
         };
         Ok(Box::new(Stream {

@@ -50,7 +50,7 @@ fn an_offloaded_file_is_no_deletion_and_comes_back() {
     one.fake.pull(&other.fake);
     one.fake.settle();
     assert_eq!(one.fake.tree(), tree);
-    assert_eq!(set(&other, "nowhere", Copies::Fetch).unknown, true);
+    assert!(set(&other, "nowhere", Copies::Fetch).unknown);
     let outcome = set(&other, "", Copies::Fetch);
     assert_eq!(outcome.files, 2);
     assert!(!is_offloaded(&other, "d/big"));
