@@ -6,7 +6,7 @@
 //!
 //! What is not known for certain is kept: a pack is named only when every chunk in it is known to belong to versions that go, and
 //! none to a version that stays. Of commits without bytes, and of versions that stay and whose long list of chunks can't be read, nobody
-//! knows what they need: so packs that are not younger than these are never named.
+//! knows what they need: so packs that are not younger than these are never named. A device that started from a checkpoint names none.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -107,8 +107,8 @@ pub(crate) fn plan(
     if plan.going == 0 {
         return Ok(plan);
     }
-    let added = past.chunks(&fates, &mut plan)?;
-    plan.packs = past.packs(&plan.chunks, &added)?;
+    past.chunks(&fates, &mut plan)?;
+    plan.packs = past.packs(&plan.chunks)?;
     Ok(plan)
 }
 
@@ -230,12 +230,7 @@ impl Past<'_> {
     }
 
     /// What becomes of the chunks of past versions, and when packs were first added. A chunk stays if any version that has it does.
-    fn chunks(
-        &mut self,
-        fates: &HashMap<OpId, Fate>,
-        plan: &mut Plan,
-    ) -> Result<HashMap<PackId, Lamport>, EngineError> {
-        let mut added = HashMap::new();
+    fn chunks(&mut self, fates: &HashMap<OpId, Fate>, plan: &mut Plan) -> Result<(), EngineError> {
         let Plan {
             chunks,
             examples,
@@ -244,9 +239,6 @@ impl Past<'_> {
         } = plan;
         self.each(|past, commit, body| {
             let header = commit.header();
-            for table in body.tables.iter().filter(|table| !table.chunks.is_empty()) {
-                added.entry(table.pack).or_insert(header.lamport);
-            }
             for (index, operation) in (0..).zip(&body.operations) {
                 let op = OpId {
                     commit: commit.id(),
@@ -289,7 +281,7 @@ impl Past<'_> {
             }
             Ok(())
         })?;
-        Ok(added)
+        Ok(())
     }
 
     fn keep_example(
@@ -340,13 +332,14 @@ impl Past<'_> {
     }
 
     /// The packs that hold nothing but chunks that go.
-    fn packs(
-        &self,
-        chunks: &HashMap<ChunkId, Fate>,
-        added: &HashMap<PackId, Lamport>,
-    ) -> Result<Vec<PackId>, EngineError> {
+    fn packs(&self, chunks: &HashMap<ChunkId, Fate>) -> Result<Vec<PackId>, EngineError> {
         let index = &self.readable.index;
         let mut packs = Vec::new();
+        if index.history_start()?.checkpoint.is_some() {
+            // What came before the checkpoint may need any pack, and nobody here knows when packs were first added.
+            return Ok(packs);
+        }
+        let added = self.store.first_adds()?;
         for usage in index.pack_uses()? {
             let pack = usage.pack;
             let is_young = added

@@ -7,7 +7,7 @@ use std::{
 
 use ouisync_crypto::commit::Commit;
 use ouisync_model::{
-    id::{CommitId, PackId},
+    id::{CommitId, Lamport, PackId},
     operation::PackSize,
 };
 
@@ -31,6 +31,28 @@ pub struct ReleasedPack {
 }
 
 impl Store {
+    /// Of packs that were released, the Lamport time of the first commit that added them, whether its bytes are here or not. For a pack
+    /// that is not live, on a store that knows all commits, that is the first of all.
+    pub fn first_adds(&self) -> Result<HashMap<PackId, Lamport>, StoreError> {
+        let (mut found, mut last) = (HashMap::new(), None);
+        scan_prefix(self.records(), &[key::RELEASE], |key, _| {
+            let part = |offset| key::part(key, offset).ok_or_else(|| unreadable(key::RELEASE));
+            let (commit, pack) = (
+                CommitId::from_bytes(part(1)?),
+                PackId::from_bytes(part(33)?),
+            );
+            let lamport = match last {
+                Some((known, lamport)) if known == commit => lamport,
+                _ => self.lamport(commit)?.unwrap_or_default(),
+            };
+            last = Some((commit, lamport));
+            let first = found.entry(pack).or_insert(lamport);
+            *first = lamport.min(*first);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
     /// The commits that said to forget a pack.
     fn forgettings_of(&self, pack: PackId) -> Result<Vec<CommitId>, StoreError> {
         let mut commits = Vec::new();

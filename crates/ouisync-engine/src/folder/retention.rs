@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ouisync_model::{
-    id::{MemberId, PackId},
-    operation::PackTable,
-};
+use ouisync_model::id::{MemberId, PackId};
 use ouisync_store::{
     checkpoint::CheckpointCheck, collect::CollectPolicy, released::ReleasedPack, store::Store,
 };
@@ -390,6 +387,7 @@ impl Folder {
     /// Makes packs live that are not. Those that nothing uses are released again by and by, and count as history from then on.
     pub(crate) fn add_again(&mut self, packs: &[ReleasedPack]) -> Result<PackCount, EngineError> {
         self.check_writer()?;
+        let readable = self.readable.clone().ok_or(EngineError::Locked)?;
         let mut count = PackCount::default();
         let mut tables = Vec::new();
         for known in packs {
@@ -398,11 +396,7 @@ impl Folder {
             }
             count.packs += 1;
             count.bytes += known.size.bytes();
-            let table = PackTable {
-                pack: known.pack,
-                chunks: Vec::new(),
-            };
-            tables.push((table, known.size));
+            tables.push((readable.index.pack_table(&known.pack)?, known.size));
         }
         if tables.is_empty() {
             return Ok(count);
