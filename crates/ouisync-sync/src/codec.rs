@@ -2,7 +2,6 @@
 //!
 //! Knows shapes and limits only; whether a message makes sense at its time is judged by the state machines.
 
-pub mod bulk;
 mod list;
 
 use std::fmt;
@@ -34,6 +33,10 @@ pub const MAX_COMMITS: usize = 4096;
 pub const BATCH_BYTES: usize = 1 << 20;
 /// Greatest number of pack or commit ids in one list.
 pub const MAX_IDS: usize = 65_536;
+/// Greatest length of a checkpoint's skeleton in bytes.
+pub const MAX_SKELETON: u64 = 256 << 20;
+/// Length of a part of a skeleton in bytes; only the last one may be shorter.
+pub const SKELETON_PART: usize = 1 << 20;
 /// Greatest number of frames in a pack.
 pub const MAX_FRAMES: usize = 256;
 /// Greatest number of contacts in one message.
@@ -203,6 +206,37 @@ pub enum FolderMessage {
         #[serde(deserialize_with = "bounded::<MAX_CONTACTS, _, _>")]
         contacts: Vec<Contact>,
     },
+    /// A checkpoint that the receiver can start from, instead of the commits that it covers. No commits follow until it is
+    /// answered by [`Settled`](Self::Settled).
+    Checkpoint {
+        /// The bytes of the checkpoint's commit.
+        commit: Blob,
+        /// Length of its skeleton in bytes, at most [`MAX_SKELETON`].
+        length: u64,
+    },
+    /// Asks for the part of an offered checkpoint's skeleton at `offset`.
+    SkeletonWant {
+        /// The checkpoint.
+        checkpoint: CommitId,
+        /// A multiple of [`SKELETON_PART`].
+        offset: u64,
+    },
+    /// A part of a skeleton.
+    Skeleton {
+        /// The checkpoint.
+        checkpoint: CommitId,
+        /// As wanted.
+        offset: u64,
+        /// [`SKELETON_PART`] bytes, or what is left.
+        data: Blob,
+    },
+    /// What became of the checkpoint that the receiver had offered.
+    Settled {
+        /// The checkpoint.
+        checkpoint: CommitId,
+        /// The sender has it with all that it covers; otherwise it can't use it.
+        installed: bool,
+    },
 }
 
 /// The last commit of one line of an author's commits.
@@ -365,6 +399,10 @@ impl FolderMessage {
                         .sum::<usize>()
                 })
                 .sum(),
+            Self::Checkpoint { commit: data, .. } | Self::Skeleton { data, .. } => {
+                64 + data.0.len()
+            }
+            Self::SkeletonWant { .. } | Self::Settled { .. } => 44,
         }
     }
 }

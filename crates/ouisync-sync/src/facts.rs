@@ -28,11 +28,28 @@ pub trait FolderFacts {
     /// About `limit` commits of the author with a greater sequence number than `after`, by sequence number; commits with
     /// one number are never separated.
     fn commits_of(&self, author: &MemberId, after: Sequence, limit: usize) -> Vec<CommitFacts>;
-    /// The commit's bytes.
+    /// The commit's bytes; none when they were dropped because a checkpoint covers it.
     fn commit_bytes(&self, commit: &CommitId) -> Option<Bytes>;
+    /// What the bytes of a commit say, unchecked. Asked for commits that are held without bytes.
+    fn parse_commit(&self, bytes: &Bytes) -> Option<CommitFacts>;
+
+    /// The newest checkpoint that a peer can start from. It covers every held commit that has no bytes.
+    fn checkpoint(&self) -> Option<CheckpointFacts>;
+    /// At most `length` bytes of the checkpoint's skeleton from `offset` on.
+    fn skeleton(&self, checkpoint: &CommitId, offset: u64, length: usize) -> Option<Bytes>;
+    /// Visits the commits that a held checkpoint covers, that is its ancestors, with their authors and numbers.
+    fn visit_covered(
+        &self,
+        checkpoint: &CommitId,
+        visit: &mut dyn FnMut(CommitId, MemberId, Sequence),
+    );
 
     /// A pack that is live or held.
     fn pack(&self, pack: &PackId) -> Option<PackFacts>;
+    /// All live packs.
+    fn live_packs(&self) -> Vec<(PackId, PackSize)>;
+    /// The commits whose adds of the pack are in force.
+    fn adds_of(&self, pack: &PackId) -> Vec<CommitId>;
     /// Live packs that are not held and shall be fetched.
     fn missing_packs(&self) -> Vec<MissingPack>;
     /// Bytes of whole packs that may still be stored; `None`: no limit but the disk. Packs that don't fit are not begun.
@@ -58,8 +75,17 @@ pub struct CommitFacts {
     pub sequence: Sequence,
     /// Logical time, greater than that of any ancestor.
     pub lamport: Lamport,
-    /// Packs that it adds.
+    /// Packs that it adds; not known of a commit that is held without bytes, then empty.
     pub added: Vec<(PackId, PackSize)>,
+}
+
+/// A checkpoint to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointFacts {
+    /// Its commit, of which the bytes are held.
+    pub commit: CommitId,
+    /// Length of its skeleton in bytes.
+    pub length: u64,
 }
 
 /// Of a pack, what peers exchange it by.

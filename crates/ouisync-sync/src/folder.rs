@@ -3,6 +3,7 @@
 //! Deterministic: the same calls give the same outputs. Calls only change state and queue outputs; the host drains
 //! [`FolderSync::poll_output`] after every call or group of calls.
 
+mod checkpoints;
 mod commits;
 mod fetch;
 mod inventory;
@@ -20,14 +21,18 @@ use std::{
 use ouisync_crypto::proof::MemberProof;
 use ouisync_model::id::{InvitationId, MemberId};
 
-pub use self::output::{DropReason, Output, PeerKey};
+pub use self::{
+    checkpoints::Verdict,
+    output::{DropReason, Output, PeerKey},
+};
 use self::{
+    checkpoints::Incoming,
     commits::OwnChain,
     fetch::Fetches,
     peer::{Peer, WaitingWant},
 };
 use crate::{
-    codec::{Contact, FolderMessage, MAX_ADDRESS, MAX_ADDRESSES, MAX_CONTACTS, MAX_MESSAGE},
+    codec::{Blob, Contact, FolderMessage, MAX_ADDRESS, MAX_ADDRESSES, MAX_CONTACTS, MAX_MESSAGE},
     facts::FolderFacts,
 };
 
@@ -101,6 +106,8 @@ pub struct FolderSync<F> {
     peers: BTreeMap<PeerKey, Peer>,
     chains: HashMap<MemberId, OwnChain>,
     fetches: Fetches,
+    /// The checkpoint whose skeleton is coming in.
+    incoming: Option<Incoming>,
     /// Bytes of frames that the host has not written yet.
     unwritten: u64,
     outputs: VecDeque<Output>,
@@ -123,6 +130,7 @@ impl<F: FolderFacts> FolderSync<F> {
             peers: BTreeMap::new(),
             chains,
             fetches,
+            incoming: None,
             unwritten: 0,
             outputs: VecDeque::new(),
             dirty: true,
@@ -162,9 +170,11 @@ impl<F: FolderFacts> FolderSync<F> {
             self.flush_roster(peer);
             // The inventory comes before the Heads that announce its packs, and before what changes it.
             self.flush_inventory(peer);
+            self.flush_settled(peer);
             self.flush_heads(peer);
             if !self.paused {
                 self.flush_commits(peer);
+                self.flush_skeleton(peer);
             }
             self.flush_holds(peer);
             self.flush_accepted(peer);
@@ -200,6 +210,7 @@ impl<F: FolderFacts> FolderSync<F> {
     pub fn peer_disconnected(&mut self, peer: PeerKey) {
         if let Some(state) = self.peers.remove(&peer) {
             self.release_requests(peer, &state.requests);
+            self.abandon_incoming(peer);
             self.dirty = true;
         }
     }
@@ -251,6 +262,22 @@ impl<F: FolderFacts> FolderSync<F> {
             FolderMessage::Unavailable { pack, first, count } => {
                 self.on_unavailable(peer, pack, first, count)
             }
+            FolderMessage::Checkpoint {
+                commit: Blob(commit),
+                length,
+            } => self.on_checkpoint(peer, commit, length),
+            FolderMessage::SkeletonWant { checkpoint, offset } => {
+                self.on_skeleton_want(peer, checkpoint, offset)
+            }
+            FolderMessage::Skeleton {
+                checkpoint,
+                offset,
+                data: Blob(data),
+            } => self.on_skeleton(peer, checkpoint, offset, data),
+            FolderMessage::Settled {
+                checkpoint,
+                installed,
+            } => self.on_settled(peer, checkpoint, installed),
             FolderMessage::Contacts { contacts } => {
                 // Whoever is not let in yet must not make us dial.
                 if self.peers.get(&peer).is_some_and(Peer::allowed) {
@@ -350,6 +377,7 @@ impl<F: FolderFacts> FolderSync<F> {
     pub fn tick(&mut self, now: Duration) {
         self.now = self.now.max(now);
         self.tick_requests();
+        self.tick_incoming();
     }
 
     /// Stops sending commits, fetching and serving; rosters and lists still flow.
@@ -366,6 +394,7 @@ impl<F: FolderFacts> FolderSync<F> {
         for state in self.peers.values_mut() {
             Self::offer_refused(&self.facts, state);
         }
+        self.next_incoming();
         self.dirty = true;
     }
 
@@ -380,6 +409,7 @@ impl<F: FolderFacts> FolderSync<F> {
         let exchanged = state.exchanged();
         let has_all = exchanged
             && state.commits.all_accepted()
+            && state.checkpoints.offered.is_none()
             && state.packs.lacking.is_empty()
             && self.same_roster(peer);
         Some(PeerStatus {
@@ -402,6 +432,7 @@ impl<F: FolderFacts> FolderSync<F> {
                 && state.roster.pending == 0
                 && state.commits.claimed.is_empty()
                 && state.commits.batches.is_empty()
+                && state.checkpoints.offer.is_none()
         };
         self.fetches.missing.is_empty()
             && self

@@ -9,8 +9,8 @@ use ouisync_crypto::{
 };
 use ouisync_model::id::{CommitId, DeviceId, MemberId, PackId, RosterEntryId, Sequence};
 use ouisync_sync::codec::{
-    Blob, Chain, ClosedReason, CodecError, Contact, Decoder, FolderMessage, MAX_MESSAGE, Message,
-    bulk::BulkHeader, decode, encode,
+    Blob, Chain, ClosedReason, CodecError, Contact, Decoder, FolderMessage, MAX_MESSAGE, Message, decode,
+    encode,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -100,6 +100,27 @@ fn folder_message() -> impl Strategy<Value = FolderMessage> {
             }
         }),
         vec(contact, 0..5).prop_map(|contacts| FolderMessage::Contacts { contacts }),
+        (vec(any::<u8>(), 0..300), any::<u64>()).prop_map(|(commit, length)| {
+            FolderMessage::Checkpoint {
+                commit: Blob(Bytes::from(commit)),
+                length,
+            }
+        }),
+        (id(), any::<u64>()).prop_map(|(checkpoint, offset)| FolderMessage::SkeletonWant {
+            checkpoint: CommitId::from_bytes(checkpoint),
+            offset,
+        }),
+        (id(), any::<u64>(), vec(any::<u8>(), 0..300)).prop_map(|(checkpoint, offset, data)| {
+            FolderMessage::Skeleton {
+                checkpoint: CommitId::from_bytes(checkpoint),
+                offset,
+                data: Blob(Bytes::from(data)),
+            }
+        }),
+        (id(), any::<bool>()).prop_map(|(checkpoint, installed)| FolderMessage::Settled {
+            checkpoint: CommitId::from_bytes(checkpoint),
+            installed,
+        }),
     ]
 }
 
@@ -197,29 +218,4 @@ fn trailing_bytes_are_refused() {
     assert_eq!(&bytes[..], [3, 0, 0, 0, 0, 1, 0]);
     let longer = [&bytes[4..], &[0]].concat();
     assert_eq!(decode(&longer), Err(CodecError::Trailing { count: 1 }));
-}
-
-#[test]
-fn bulk_headers_are_checked() {
-    let header = BulkHeader {
-        channel: ChannelId(7),
-        pack: PackId::from_bytes([9; 32]),
-        first: 3,
-        frames: 4,
-    };
-    assert_eq!(BulkHeader::decode(&header.encode()), Ok(header));
-    assert_eq!(header.data_length(), 4 * 65_536);
-    for (first, frames) in [(0, 0), (0, 257), (256, 1), (u32::MAX, 2), (1, u32::MAX)] {
-        assert!(
-            BulkHeader::decode(
-                &BulkHeader {
-                    first,
-                    frames,
-                    ..header
-                }
-                .encode()
-            )
-            .is_err()
-        );
-    }
 }

@@ -11,11 +11,11 @@ use ouisync_model::{
     operation::PackSize,
 };
 use ouisync_sync::{
-    codec::{Blob, Chain, FolderMessage},
+    codec::{Blob, Chain, FolderMessage, MAX_SKELETON, SKELETON_PART},
     facts::FolderFacts,
-    folder::{DropReason, FolderSync, Limits, Output, PeerKey, Rights},
+    folder::{DropReason, FolderSync, Limits, Output, PeerKey, Rights, Verdict},
 };
-use ouisync_testkit::facts::{FakeCommit, MemoryFacts, fake_pack};
+use ouisync_testkit::facts::{FakeCommit, MemoryFacts, checkpoint::Install, fake_pack};
 
 const PEER: PeerKey = PeerKey(1);
 const AUTHOR: MemberId = MemberId::from_bytes([7; 32]);
@@ -29,6 +29,7 @@ struct Victim {
     sync: FolderSync<MemoryFacts>,
     sent: Vec<FolderMessage>,
     served: usize,
+    kept: usize,
     dropped: Option<DropReason>,
 }
 
@@ -45,6 +46,7 @@ impl Victim {
             sync,
             sent: Vec::new(),
             served: 0,
+            kept: 0,
             dropped: None,
         };
         victim.connect(Rights::Current, Vec::new());
@@ -98,6 +100,27 @@ impl Victim {
                     match refused {
                         Some(reason) => self.sync.commits_refused(peer, &added, reason.to_string()),
                         None => self.sync.commits_accepted(peer, &added),
+                    }
+                }
+                Output::JudgeCheckpoint { peer, commit, .. } => {
+                    let verdict = match self.sync.facts().would_install(&commit) {
+                        None => Verdict::Known,
+                        Some(true) => Verdict::Wanted,
+                        Some(false) => Verdict::Refused("not by an owner".to_owned()),
+                    };
+                    self.sync.checkpoint_judged(peer, verdict);
+                }
+                Output::KeepSkeleton { data, .. } => {
+                    self.kept += data.len();
+                    self.sync.facts_mut().keep(&data);
+                }
+                Output::AddCheckpoint { peer, commit } => {
+                    match self.sync.facts_mut().install(commit) {
+                        Install::Done => self.sync.checkpoint_installed(peer),
+                        Install::Unusable => self.sync.checkpoint_unusable(peer),
+                        Install::Refused => {
+                            self.sync.checkpoint_refused(peer, "not what it says".into())
+                        }
                     }
                 }
                 Output::StoreHashes { pack, hashes, .. } => {
@@ -461,4 +484,140 @@ fn a_pack_that_was_here_already_is_told_whoever_brings_its_commit() {
         "both take us to lack it: {:?}",
         victim.sent
     );
+}
+
+/// The peer offers a checkpoint over a commit of `count` packs; gives it with its skeleton.
+fn offered(count: u32, change: impl FnOnce(&mut FakeCommit)) -> (Victim, CommitId, Bytes) {
+    let mut other = MemoryFacts::default();
+    let packs = (0..count).map(|number| {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&number.to_le_bytes());
+        (PackId::from_bytes(id), size(0))
+    });
+    let commit = other.compose(AUTHOR, packs.collect());
+    other.accept_commit(commit.to_bytes()).expect("valid");
+    let mut commit = other.compose_checkpoint(AUTHOR);
+    change(&mut commit);
+    let bytes = commit.to_bytes();
+    let id = CommitId::from_bytes(*blake3::hash(&bytes).as_bytes());
+    other.accept_commit(bytes.clone()).expect("valid");
+    let skeleton = other.skeleton(&id, 0, usize::MAX >> 1).expect("there");
+    let mut victim = Victim::new();
+    victim.say(FolderMessage::Checkpoint {
+        commit: Blob(bytes),
+        length: skeleton.len() as u64,
+    });
+    (victim, id, skeleton)
+}
+
+#[test]
+fn an_honest_checkpoint_is_taken() {
+    let (mut victim, checkpoint, skeleton) = offered(30_000, |_| {});
+    let parts: Vec<_> = victim
+        .sent
+        .iter()
+        .filter_map(|message| match message {
+            FolderMessage::SkeletonWant { offset, .. } => Some(*offset),
+            _ => None,
+        })
+        .collect();
+    assert!(parts.len() > 1 && skeleton.len() > SKELETON_PART);
+    for offset in parts {
+        let start = usize::try_from(offset).unwrap();
+        let end = skeleton.len().min(start + SKELETON_PART);
+        victim.say(FolderMessage::Skeleton {
+            checkpoint,
+            offset,
+            data: Blob(skeleton.slice(start..end)),
+        });
+    }
+    assert_eq!(victim.dropped, None);
+    assert_eq!(victim.sync.facts().commit_ids().len(), 2);
+    assert_eq!(victim.sync.facts().live_packs().len(), 30_000);
+    assert!(victim.sent.contains(&FolderMessage::Settled {
+        checkpoint,
+        installed: true
+    }));
+}
+
+#[test]
+fn false_checkpoints_drop() {
+    let say_all = |victim: &mut Victim, checkpoint, data: Bytes| {
+        victim.say(FolderMessage::Skeleton {
+            checkpoint,
+            offset: 0,
+            data: Blob(data),
+        });
+    };
+    // Another hash than the header says.
+    let (mut victim, checkpoint, skeleton) = offered(3, |commit| {
+        commit.checkpoint.as_mut().unwrap().skeleton = [0; 32];
+    });
+    say_all(&mut victim, checkpoint, skeleton);
+    assert!(matches!(
+        victim.dropped,
+        Some(DropReason::RefusedCheckpoint(_))
+    ));
+    assert!(victim.sync.facts().commit_ids().is_empty());
+    // Not by an owner: not even asked for.
+    let (victim, ..) = offered(3, |commit| {
+        commit.checkpoint.as_mut().unwrap().owner = false;
+    });
+    assert!(matches!(
+        victim.dropped,
+        Some(DropReason::RefusedCheckpoint(_))
+    ));
+    // A part that is too short, too long, of another place, of another checkpoint, or that nobody asked for.
+    let (mut victim, checkpoint, skeleton) = offered(3, |_| {});
+    say_all(&mut victim, checkpoint, skeleton.slice(1..));
+    assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
+    let (mut victim, checkpoint, skeleton) = offered(3, |_| {});
+    let longer = [&skeleton[..], &[0]].concat();
+    say_all(&mut victim, checkpoint, longer.into());
+    assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
+    let (mut victim, _, skeleton) = offered(3, |_| {});
+    say_all(&mut victim, CommitId::from_bytes([1; 32]), skeleton);
+    assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
+    let mut victim = Victim::new();
+    say_all(
+        &mut victim,
+        CommitId::from_bytes([1; 32]),
+        Bytes::from_static(b"?"),
+    );
+    assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
+    assert_eq!(victim.kept, 0);
+}
+
+#[test]
+fn gigantic_and_repeated_checkpoints_drop() {
+    for length in [0, MAX_SKELETON + 1, u64::MAX] {
+        let mut victim = Victim::new();
+        victim.say(FolderMessage::Checkpoint {
+            commit: Blob(Bytes::from_static(b"?")),
+            length,
+        });
+        assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
+    }
+    let (mut victim, ..) = offered(3, |_| {});
+    victim.say(FolderMessage::Checkpoint {
+        commit: Blob(Bytes::from_static(b"?")),
+        length: 5,
+    });
+    assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
+}
+
+#[test]
+fn parts_that_were_not_offered_are_not_served() {
+    let mut victim = Victim::new();
+    victim.say(FolderMessage::SkeletonWant {
+        checkpoint: CommitId::from_bytes([1; 32]),
+        offset: 0,
+    });
+    assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
+    let mut victim = Victim::new();
+    victim.say(FolderMessage::Settled {
+        checkpoint: CommitId::from_bytes([1; 32]),
+        installed: true,
+    });
+    assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
 }

@@ -1,5 +1,7 @@
 //! A folder in memory. Commits and roster entries are plain postcard values without signatures.
 
+pub mod checkpoint;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::{Bytes, BytesMut};
@@ -10,10 +12,12 @@ use ouisync_model::{
 };
 use ouisync_sync::{
     codec::Chain,
-    facts::{CommitFacts, FolderFacts, FrameSet, MissingPack, PackFacts, PackState},
+    facts::{CheckpointFacts, CommitFacts, FolderFacts, FrameSet, MissingPack, PackFacts, PackState},
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use self::checkpoint::FakeCheckpoint;
 
 const FRAME: usize = PackSize::FRAME as usize;
 
@@ -32,6 +36,8 @@ pub struct FakeCommit {
     pub added: Vec<(PackId, PackSize)>,
     /// Adds that it releases.
     pub released: Vec<(CommitId, PackId)>,
+    /// It is a checkpoint.
+    pub checkpoint: Option<FakeCheckpoint>,
     /// False makes every checker refuse it.
     pub valid: bool,
     /// Takes room.
@@ -78,7 +84,10 @@ pub enum Refused {
 
 struct StoredCommit {
     facts: CommitFacts,
-    bytes: Bytes,
+    parents: Vec<CommitId>,
+    checkpoint: Option<FakeCheckpoint>,
+    /// None of a commit that only a checkpoint tells of.
+    bytes: Option<Bytes>,
 }
 
 #[derive(Default)]
@@ -103,6 +112,10 @@ pub struct MemoryFacts {
     ancestors_of_author: BTreeMap<MemberId, BTreeSet<CommitId>>,
     packs: BTreeMap<PackId, StoredPack>,
     released: HashSet<(CommitId, PackId)>,
+    /// The checkpoint that covers all commits without bytes.
+    base: Option<CommitId>,
+    /// A skeleton that comes in.
+    pub(crate) spool: Vec<u8>,
     /// Bytes that were ever written by [`write`](Self::write).
     pub written: u64,
 }
@@ -164,6 +177,7 @@ impl MemoryFacts {
             parents,
             added,
             released: Vec::new(),
+            checkpoint: None,
             valid: true,
             filler: Vec::new(),
         }
@@ -218,27 +232,6 @@ impl MemoryFacts {
         {
             return Err(Refused::Sequence);
         }
-        if own.iter().any(|(sequence, _)| *sequence == commit.sequence) {
-            self.forked.insert(commit.author);
-        }
-        own.insert((commit.sequence, id));
-        for parent in &commit.parents {
-            self.heads.remove(parent);
-        }
-        self.heads.insert(id);
-        // Every author's commits that have a successor of the same author reachable: enough for linear test histories.
-        let previous: Vec<_> = own
-            .iter()
-            .filter(|(sequence, _)| sequence.0 + 1 == commit.sequence.0)
-            .map(|(_, id)| *id)
-            .collect();
-        let forked = self.forked.contains(&commit.author);
-        let covered = self.ancestors_of_author.entry(commit.author).or_default();
-        for before in previous {
-            if !forked || commit.parents.contains(&before) {
-                covered.insert(before);
-            }
-        }
         for (pack, size) in &commit.added {
             let stored = self.packs.entry(*pack).or_default();
             stored.size = Some(*size);
@@ -257,21 +250,53 @@ impl MemoryFacts {
                 gone.push(*pack);
             }
         }
-        let facts = CommitFacts {
-            id,
-            author: commit.author,
-            sequence: commit.sequence,
-            lamport: commit.lamport,
-            added: commit.added,
-        };
-        self.commits.insert(
-            id,
-            StoredCommit {
-                facts: facts.clone(),
-                bytes,
-            },
+        let facts = facts_of(id, &commit);
+        self.note(
+            facts.clone(),
+            commit.parents,
+            commit.checkpoint,
+            Some(bytes),
         );
         Ok(Some((facts, gone)))
+    }
+
+    /// Puts a commit into chains and heads; its parents are here.
+    fn note(
+        &mut self,
+        facts: CommitFacts,
+        parents: Vec<CommitId>,
+        checkpoint: Option<FakeCheckpoint>,
+        bytes: Option<Bytes>,
+    ) {
+        let own = self.authors.entry(facts.author).or_default();
+        if own.iter().any(|(sequence, _)| *sequence == facts.sequence) {
+            self.forked.insert(facts.author);
+        }
+        own.insert((facts.sequence, facts.id));
+        for parent in &parents {
+            self.heads.remove(parent);
+        }
+        self.heads.insert(facts.id);
+        // Every author's commits that have a successor of the same author reachable: enough for linear test histories.
+        let previous: Vec<_> = own
+            .iter()
+            .filter(|(sequence, _)| sequence.0 + 1 == facts.sequence.0)
+            .map(|(_, id)| *id)
+            .collect();
+        let forked = self.forked.contains(&facts.author);
+        let covered = self.ancestors_of_author.entry(facts.author).or_default();
+        for before in previous {
+            if !forked || parents.contains(&before) {
+                covered.insert(before);
+            }
+        }
+        let stored = StoredCommit {
+            facts,
+            parents,
+            checkpoint,
+            bytes,
+        };
+        self.commits.insert(stored.facts.id, stored);
     }
 
     /// Keeps a hash list.
@@ -323,6 +348,7 @@ impl MemoryFacts {
         for stored in self.packs.values_mut().filter(|stored| !stored.durable) {
             stored.data = None;
         }
+        self.spool.clear();
     }
 
     /// Frames of a held pack.
@@ -448,7 +474,49 @@ impl FolderFacts for MemoryFacts {
     }
 
     fn commit_bytes(&self, commit: &CommitId) -> Option<Bytes> {
-        self.commits.get(commit).map(|stored| stored.bytes.clone())
+        self.commits.get(commit)?.bytes.clone()
+    }
+
+    fn parse_commit(&self, bytes: &Bytes) -> Option<CommitFacts> {
+        let commit: FakeCommit = postcard::from_bytes(bytes).ok()?;
+        let id = CommitId::from_bytes(*blake3::hash(bytes).as_bytes());
+        Some(facts_of(id, &commit))
+    }
+
+    fn checkpoint(&self) -> Option<CheckpointFacts> {
+        self.newest_checkpoint()
+    }
+
+    fn skeleton(&self, checkpoint: &CommitId, offset: u64, length: usize) -> Option<Bytes> {
+        let skeleton = self.skeleton_of(checkpoint);
+        let offset = usize::try_from(offset).ok()?;
+        (offset < skeleton.len())
+            .then(|| skeleton.slice(offset..skeleton.len().min(offset + length)))
+    }
+
+    fn visit_covered(
+        &self,
+        checkpoint: &CommitId,
+        visit: &mut dyn FnMut(CommitId, MemberId, Sequence),
+    ) {
+        for id in self.ancestors(checkpoint) {
+            let facts = &self.commits[&id].facts;
+            visit(id, facts.author, facts.sequence);
+        }
+    }
+
+    fn live_packs(&self) -> Vec<(PackId, PackSize)> {
+        let live = self
+            .packs
+            .iter()
+            .filter(|(_, stored)| !stored.dots.is_empty());
+        live.filter_map(|(pack, stored)| Some((*pack, stored.size?)))
+            .collect()
+    }
+
+    fn adds_of(&self, pack: &PackId) -> Vec<CommitId> {
+        let stored = self.packs.get(pack).into_iter();
+        stored.flat_map(|stored| &stored.dots).copied().collect()
     }
 
     fn pack(&self, pack: &PackId) -> Option<PackFacts> {
@@ -503,5 +571,15 @@ impl FolderFacts for MemoryFacts {
         stored
             .and_then(|stored| stored.partial.as_ref())
             .map_or(FrameSet::EMPTY, |(_, present)| *present)
+    }
+}
+
+fn facts_of(id: CommitId, commit: &FakeCommit) -> CommitFacts {
+    CommitFacts {
+        id,
+        author: commit.author,
+        sequence: commit.sequence,
+        lamport: commit.lamport,
+        added: commit.added.clone(),
     }
 }

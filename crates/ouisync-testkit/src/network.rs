@@ -20,7 +20,7 @@ use ouisync_sync::{
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use crate::facts::MemoryFacts;
+use crate::facts::{FakeCommit, MemoryFacts};
 
 /// How a link behaves.
 #[derive(Clone, Copy, Debug)]
@@ -258,6 +258,21 @@ impl Network {
             .expect("new");
         sync.commits_added(&[added]);
         sync.packs_released(&gone);
+        self.settle(node);
+    }
+
+    /// The node makes a checkpoint of all it has, as `change` alters it.
+    pub fn checkpoint(&mut self, node: usize, change: impl FnOnce(&mut FakeCommit)) {
+        let author = self.nodes[node].author;
+        let sync = self.sync_mut(node);
+        let mut commit = sync.facts().compose_checkpoint(author);
+        change(&mut commit);
+        let (added, _) = sync
+            .facts_mut()
+            .accept_commit(commit.to_bytes())
+            .expect("valid")
+            .expect("new");
+        sync.commits_added(&[added]);
         self.settle(node);
     }
 

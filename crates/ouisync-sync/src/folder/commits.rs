@@ -218,6 +218,7 @@ impl<F: FolderFacts> FolderSync<F> {
         };
         let mut batch = Batch {
             commits: Vec::with_capacity(commits.len()),
+            parsed: Vec::new(),
             bytes: 0,
             asked: false,
         };
@@ -228,6 +229,8 @@ impl<F: FolderFacts> FolderSync<F> {
             if self.facts.commit(&id).is_none() {
                 batch.bytes += bytes.len();
                 unknown.push(bytes);
+            } else if self.facts.commit_bytes(&id).is_none() {
+                batch.parsed.extend(self.facts.parse_commit(&bytes));
             }
         }
         batch.asked = !unknown.is_empty();
@@ -304,7 +307,8 @@ impl<F: FolderFacts> FolderSync<F> {
                 };
                 state.commits.mark(&commit);
                 state.commits.claimed.remove(id);
-                for (pack, _) in &commit.added {
+                let parsed = batch.parsed.iter().find(|parsed| parsed.id == *id);
+                for (pack, _) in &parsed.unwrap_or(&commit).added {
                     let Some(facts) = self.facts.pack(pack) else {
                         continue;
                     };
@@ -457,9 +461,20 @@ impl<F: FolderFacts> FolderSync<F> {
             && state.exchanged()
             && state.commits.comparable()
             && state.allowed()
+            && state.checkpoints.offered.is_none()
             && state.unsent <= self.limits.unsent
             && state.commits.unaccepted_bytes < self.limits.unaccepted
         {
+            if !std::mem::replace(&mut state.checkpoints.considered, true)
+                && state.commits.has_nothing()
+                && self.offer_checkpoint(peer)
+            {
+                return;
+            }
+            let Some(state) = self.peers.get_mut(&peer) else {
+                return;
+            };
+            let mut cut = false;
             let (mut commits, mut lacking, mut size) = (Vec::new(), HashSet::new(), 0);
             while size < BATCH_BYTES && commits.len() < MAX_COMMITS {
                 Self::refill(&self.facts, &self.chains, &mut state.commits);
@@ -467,11 +482,13 @@ impl<F: FolderFacts> FolderSync<F> {
                     break;
                 };
                 let key = *key;
-                let (Some(commit), Some(bytes)) =
-                    (self.facts.commit(&key.1), self.facts.commit_bytes(&key.1))
-                else {
+                let Some(commit) = self.facts.commit(&key.1) else {
                     state.commits.unqueue(&key);
                     continue;
+                };
+                let Some(bytes) = self.facts.commit_bytes(&key.1) else {
+                    cut = true;
+                    break;
                 };
                 if !commits.is_empty()
                     && (size + bytes.len() > BATCH_BYTES
@@ -502,6 +519,10 @@ impl<F: FolderFacts> FolderSync<F> {
                 commits.push(Blob(bytes));
             }
             if commits.is_empty() {
+                if cut {
+                    // Of no use there: then others have to bring the peer what it lacks.
+                    self.offer_checkpoint(peer);
+                }
                 return;
             }
             let mut lacking: Vec<_> = lacking.into_iter().collect();

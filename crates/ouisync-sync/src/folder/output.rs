@@ -59,6 +59,33 @@ pub enum Output {
         /// Their bytes in causal order; none is held yet.
         commits: Vec<Bytes>,
     },
+    /// A peer offers a checkpoint: tell by [`checkpoint_judged`](super::FolderSync::checkpoint_judged) whether it is worth
+    /// fetching its skeleton.
+    JudgeCheckpoint {
+        /// The peer.
+        peer: PeerKey,
+        /// Bytes of its commit.
+        commit: Bytes,
+        /// Length of its skeleton in bytes.
+        length: u64,
+    },
+    /// Keep a part of the skeleton of the checkpoint that was judged last; parts come in order. One at 0 begins a new one.
+    KeepSkeleton {
+        /// Where in the skeleton.
+        offset: u64,
+        /// The part.
+        data: Bytes,
+    },
+    /// The kept skeleton is whole: check it against the checkpoint and install that, durably, then call
+    /// [`checkpoint_installed`](super::FolderSync::checkpoint_installed),
+    /// [`checkpoint_unusable`](super::FolderSync::checkpoint_unusable) or
+    /// [`checkpoint_refused`](super::FolderSync::checkpoint_refused).
+    AddCheckpoint {
+        /// Who sent it.
+        peer: PeerKey,
+        /// Bytes of its commit.
+        commit: Bytes,
+    },
     /// Check the proof for this connection and that the member is in the roster, then call [`member_proven`](super::FolderSync::member_proven) or
     /// [`member_refused`](super::FolderSync::member_refused).
     ProveMember {
@@ -155,6 +182,12 @@ pub enum DropReason {
     /// A commit that the host refused.
     #[error("refused commit: {0}")]
     RefusedCommit(String),
+    /// A checkpoint that the host refused.
+    #[error("refused checkpoint: {0}")]
+    RefusedCheckpoint(String),
+    /// A checkpoint out of all bounds, or parts of one that nobody asked this peer for.
+    #[error("impossible checkpoint")]
+    ImpossibleCheckpoint,
     /// A roster entry that the host refused.
     #[error("refused roster entry: {0}")]
     RefusedRoster(String),

@@ -26,6 +26,7 @@ pub(super) struct Peer {
     pub(super) packs: PeerPacks,
     pub(super) serving: Serving,
     pub(super) requests: Requests,
+    pub(super) checkpoints: PeerCheckpoints,
 }
 
 impl Peer {
@@ -39,6 +40,7 @@ impl Peer {
             packs: PeerPacks::default(),
             serving: Serving::default(),
             requests: Requests::new(window, now),
+            checkpoints: PeerCheckpoints::default(),
         }
     }
 
@@ -89,6 +91,8 @@ pub(super) struct PeerRoster {
 /// A batch of commits that the host has not judged yet.
 pub(super) struct Batch {
     pub(super) commits: Vec<CommitId>,
+    /// What those of them say that are held without bytes.
+    pub(super) parsed: Vec<CommitFacts>,
     pub(super) bytes: usize,
     /// The host was asked; otherwise all were known.
     pub(super) asked: bool,
@@ -228,6 +232,14 @@ impl PeerCommits {
         }
     }
 
+    /// It told that it has no commit.
+    pub(super) fn has_nothing(&self) -> bool {
+        self.claimed.is_empty()
+            && self.chains.values().all(|chain| {
+                chain.upto == Sequence(0) && chain.exact.as_ref().is_none_or(HashSet::is_empty)
+            })
+    }
+
     /// Numbers and lists tell what it has, so that what is sent leaves no gap.
     pub(super) fn comparable(&self) -> bool {
         self.acknowledged
@@ -280,6 +292,35 @@ impl PeerPacks {
             self.lacking_bytes -= lack.size.bytes();
         }
     }
+}
+
+/// Starting from a checkpoint, in both directions.
+#[derive(Default)]
+pub(super) struct PeerCheckpoints {
+    /// Offered to it and not answered yet; no commits are sent meanwhile.
+    pub(super) offered: Option<CommitId>,
+    /// Offered to it and of no use there.
+    pub(super) refused: HashSet<CommitId>,
+    /// Whether it may start from a checkpoint was decided.
+    pub(super) considered: bool,
+    /// Parts that it wants of the offered one.
+    pub(super) wanted: VecDeque<u64>,
+    /// What it offers.
+    pub(super) offer: Option<Offer>,
+    /// Parts that it was asked for, in order: checkpoint, offset and length.
+    pub(super) asked: VecDeque<(CommitId, u64, u64)>,
+    /// The answer that it is owed.
+    pub(super) answer: Option<(CommitId, bool)>,
+}
+
+/// A checkpoint that a peer offers.
+pub(super) struct Offer {
+    pub(super) commit: CommitId,
+    pub(super) bytes: bytes::Bytes,
+    /// Of its skeleton, in bytes.
+    pub(super) length: u64,
+    /// Given up for another peer's.
+    pub(super) stalled: bool,
 }
 
 /// A waiting want of the peer.

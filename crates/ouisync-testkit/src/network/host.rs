@@ -5,11 +5,12 @@ use std::time::Duration;
 use ouisync_crypto::proof::ChannelId;
 use ouisync_sync::{
     codec::{self, Message},
-    folder::{Output, PeerKey},
+    folder::{Output, PeerKey, Verdict},
 };
 use rand::RngExt;
 
 use super::{Event, Network};
+use crate::facts::checkpoint::Install;
 
 impl Network {
     pub(super) fn perform(&mut self, node: usize, output: Output) {
@@ -101,6 +102,28 @@ impl Network {
                     None => sync.commits_accepted(peer, &added),
                 }
                 sync.packs_released(&released);
+            }
+            Output::JudgeCheckpoint { peer, commit, .. } => {
+                let sync = self.sync_mut(node);
+                let verdict = match sync.facts().would_install(&commit) {
+                    None => Verdict::Known,
+                    Some(true) => Verdict::Wanted,
+                    Some(false) => Verdict::Refused("not by an owner".to_owned()),
+                };
+                sync.checkpoint_judged(peer, verdict);
+            }
+            Output::KeepSkeleton { offset, data } => {
+                let spool = &mut self.sync_mut(node).facts_mut().spool;
+                spool.truncate(usize::try_from(offset).expect("small"));
+                spool.extend_from_slice(&data);
+            }
+            Output::AddCheckpoint { peer, commit } => {
+                let sync = self.sync_mut(node);
+                match sync.facts_mut().install(commit) {
+                    Install::Done => sync.checkpoint_installed(peer),
+                    Install::Unusable => sync.checkpoint_unusable(peer),
+                    Install::Refused => sync.checkpoint_refused(peer, "not what it says".to_owned()),
+                }
             }
             Output::ProveMember { peer, proof } => {
                 self.sync_mut(node).member_proven(peer, proof.member)
