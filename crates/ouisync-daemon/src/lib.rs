@@ -6,6 +6,7 @@
 pub mod home;
 pub mod logs;
 pub mod serve;
+pub mod upkeep;
 
 mod device;
 mod http;

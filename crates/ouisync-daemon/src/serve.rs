@@ -13,7 +13,6 @@ use ouisync_api::endpoint::{self, SocketPath};
 use ouisync_engine::{
     engine::{Engine, EngineOptions},
     error::EngineError,
-    housekeeping::Housekeeping,
 };
 use thiserror::Error;
 use tokio::{
@@ -30,6 +29,7 @@ use crate::{
         routes::{self, Api},
     },
     key_ring::SecretService,
+    upkeep::{self, UpkeepError},
 };
 
 /// Time for a clean end, after which the process ends anyway: what was acknowledged is durable already.
@@ -56,6 +56,9 @@ pub enum ServeError {
     /// The home can't be used.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// The host's settings can't be used.
+    #[error(transparent)]
+    Settings(#[from] UpkeepError),
     /// The engine can't start.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -87,7 +90,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         lan: options.lan,
         device_name: home.device_name(options.device_name.as_deref())?,
         key_ring: Some(Arc::new(SecretService::new(home.path()))),
-        housekeeping: Housekeeping::default(),
+        housekeeping: upkeep::settings(home.path())?,
     };
     let engine = tokio::select! {
         engine = Engine::start(engine_options) => engine?,

@@ -1,6 +1,8 @@
 //! The running device: its key, its connections and its folders.
 
 mod bind;
+#[cfg(test)]
+mod checkpoint_tests;
 mod folders;
 pub mod history;
 mod recovery;

@@ -95,6 +95,9 @@ pub enum EngineError {
         "the folder's policy (version {0}) was set by a newer program: update this one, or decide anew what is to be kept"
     )]
     UnknownPolicy(u8),
+    /// The index is being made from a checkpoint.
+    #[error("the folder is being brought up to date; try again when it is")]
+    BeingBroughtUpToDate,
     /// Reading needs the passphrase.
     #[error("the folder is locked; it goes on syncing but can't be read")]
     Locked,
@@ -197,6 +200,7 @@ impl EngineError {
             | Self::Source(_)
             | Self::Address(_) => ErrorKind::Invalid,
             Self::Forbidden { .. } | Self::Removed => ErrorKind::Forbidden,
+            Self::BeingBroughtUpToDate => ErrorKind::Unavailable,
             Self::Locked | Self::DeviceLocked | Self::SealedName(_) => ErrorKind::Locked,
             Self::KeyRing(_) | Self::TimedOut(..) | Self::Stopping | Self::Network(_) => {
                 ErrorKind::Unavailable

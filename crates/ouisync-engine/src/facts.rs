@@ -1,17 +1,23 @@
 //! What the peer state machine reads of a folder: the store's catalogue and the roster, blind.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use bytes::Bytes;
-use ouisync_crypto::{frame_hash::FrameHash, roster::Roster};
-use ouisync_model::id::{CommitId, MemberId, PackId, RosterEntryId, Sequence};
+use ouisync_crypto::{commit::Commit, frame_hash::FrameHash, roster::Roster};
+use ouisync_model::{
+    id::{CommitId, MemberId, PackId, RosterEntryId, Sequence},
+    operation::PackSize,
+};
 use ouisync_store::{
+    checkpoint::{CheckpointCheck, Skeleton},
     error::StoreError,
     store::{Store, packs::PackState as Presence},
 };
 use ouisync_sync::{
     codec::Chain,
-    facts::{CommitFacts, FolderFacts, FrameSet, MissingPack, PackFacts, PackState},
+    facts::{
+        CheckpointFacts, CommitFacts, FolderFacts, FrameSet, MissingPack, PackFacts, PackState,
+    },
 };
 use tracing::error;
 
@@ -22,6 +28,8 @@ pub(crate) struct Facts {
     pub(crate) failed: std::cell::Cell<bool>,
     /// Most bytes of packs that the host allows.
     pub(crate) quota: Option<u64>,
+    /// The skeleton that was offered last.
+    pub(crate) skeleton: RefCell<Option<(CommitId, Skeleton)>>,
 }
 
 impl Facts {
@@ -34,23 +42,58 @@ impl Facts {
         })
     }
 
+    /// Reads the skeleton of a checkpoint that is here; it is kept for the parts that are asked for next.
+    fn with_skeleton<T>(
+        &self,
+        checkpoint: CommitId,
+        read: impl FnOnce(&Skeleton) -> Result<T, StoreError>,
+    ) -> Option<T> {
+        let mut kept = self.skeleton.borrow_mut();
+        if kept.as_ref().is_none_or(|(of, _)| *of != checkpoint) {
+            *kept = None;
+            let commit = self.or_absent(self.store.commit(checkpoint), None)?;
+            let header = commit.header();
+            let then = self.roster.state_at(&header.roster).ok()?;
+            match self.store.skeleton(&header.parents, &then) {
+                Ok(skeleton) => *kept = Some((checkpoint, skeleton)),
+                Err(error) => {
+                    error!(%checkpoint, %error, "a checkpoint can't be offered");
+                    return None;
+                }
+            }
+        }
+        let (_, skeleton) = kept.as_ref()?;
+        self.or_absent(read(skeleton).map(Some), None)
+    }
+
     /// What peers exchange a stored commit by.
     pub(crate) fn commit_facts(&self, id: CommitId) -> Result<Option<CommitFacts>, StoreError> {
-        let Some(commit) = self.store.commit(id)? else {
-            return Ok(None);
-        };
-        let header = commit.header();
-        Ok(Some(CommitFacts {
+        if let Some(commit) = self.store.commit(id)? {
+            return Ok(Some(facts_of(&commit)));
+        }
+        let meta = self.store.commit_meta(id)?;
+        Ok(meta.map(|meta| CommitFacts {
             id,
-            author: header.author,
-            sequence: header.sequence,
-            lamport: header.lamport,
-            added: header
-                .added
-                .iter()
-                .map(|add| (add.pack, add.size))
-                .collect(),
+            author: meta.author,
+            sequence: meta.sequence,
+            lamport: meta.lamport,
+            added: Vec::new(),
         }))
+    }
+}
+
+fn facts_of(commit: &Commit) -> CommitFacts {
+    let header = commit.header();
+    CommitFacts {
+        id: commit.id(),
+        author: header.author,
+        sequence: header.sequence,
+        lamport: header.lamport,
+        added: header
+            .added
+            .iter()
+            .map(|add| (add.pack, add.size))
+            .collect(),
     }
 }
 
@@ -114,6 +157,46 @@ impl FolderFacts for Facts {
     fn commit_bytes(&self, commit: &CommitId) -> Option<Bytes> {
         self.or_absent(self.store.commit_bytes(*commit), None)
             .map(Bytes::from)
+    }
+
+    fn parse_commit(&self, bytes: &Bytes) -> Option<CommitFacts> {
+        let commit = Commit::decode(bytes.to_vec()).ok()?;
+        Some(facts_of(&commit))
+    }
+
+    fn checkpoint(&self) -> Option<CheckpointFacts> {
+        let start = self.store.start(CheckpointCheck::Blind);
+        let commit = self.or_absent(start, None)?.commit;
+        let length = self.with_skeleton(commit, |skeleton| Ok(skeleton.length()))?;
+        Some(CheckpointFacts { commit, length })
+    }
+
+    fn skeleton(&self, checkpoint: &CommitId, offset: u64, length: usize) -> Option<Bytes> {
+        self.with_skeleton(*checkpoint, |skeleton| skeleton.read(offset, length))
+            .map(Bytes::from)
+    }
+
+    fn visit_covered(
+        &self,
+        checkpoint: &CommitId,
+        visit: &mut dyn FnMut(CommitId, MemberId, Sequence),
+    ) {
+        let visited = self.store.visit_covered(*checkpoint, &mut |covered| {
+            visit(covered.commit, covered.author, covered.sequence);
+        });
+        if let Err(error) = visited {
+            error!(%error, "the commits of a checkpoint can't be read");
+            self.failed.set(true);
+        }
+    }
+
+    fn live_packs(&self) -> Vec<(PackId, PackSize)> {
+        self.or_absent(self.store.live_packs(None, usize::MAX), Vec::new())
+    }
+
+    fn adds_of(&self, pack: &PackId) -> Vec<CommitId> {
+        let dots = self.or_absent(self.store.dots_of(*pack), Vec::new());
+        dots.iter().map(|dot| dot.commit).collect()
     }
 
     fn pack(&self, pack: &PackId) -> Option<PackFacts> {

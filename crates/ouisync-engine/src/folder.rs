@@ -3,6 +3,7 @@
 //! Everything that changes a folder happens on its thread, in the order in which commands arrive. Readers (views, status) use
 //! published snapshots and the store's and index's own read access.
 
+mod checkpoints;
 mod commits;
 mod exchange;
 mod members;
@@ -76,6 +77,7 @@ pub(crate) struct Folder {
     /// Commits whose roster entries haven't come: tried again when the roster grows.
     waiting_commits: VecDeque<commits::Waiting>,
     upkeep: upkeep::Upkeep,
+    checkpoints: checkpoints::Checkpoints,
     /// When the next open invitation expires, in seconds since 1970.
     next_expiry: Option<u64>,
     /// The epoch that channels were judged by.
@@ -236,6 +238,7 @@ impl Folder {
             roster,
             failed: false.into(),
             quota: key_store.blind(&id).and_then(|record| record.limits.quota),
+            skeleton: std::cell::RefCell::default(),
         };
         let mut sync = FolderSync::new(facts, Limits::default(), Duration::ZERO);
         if paused {
@@ -263,6 +266,7 @@ impl Folder {
             flusher,
             started: Instant::now(),
             waiting_commits: VecDeque::new(),
+            checkpoints: checkpoints::Checkpoints::default(),
             next_expiry: None,
             epoch: None,
             full_since: None,
@@ -345,6 +349,7 @@ impl Folder {
         }
         self.drop_dismissed();
         self.go_on_with_room();
+        self.restart_if_stale();
         if self
             .next_expiry
             .is_some_and(|expires| expires <= self.seconds())
@@ -383,6 +388,7 @@ impl Folder {
         self.network.remove_folder(&self.id);
         self.end_search();
         self.shared.close_view();
+        self.stop_comparing();
         if let Err(error) = self.store.sync_packs() {
             error!(%error, "can't make the last received packs durable");
         }

@@ -25,6 +25,10 @@ pub struct Housekeeping {
     pub safe_retention: Option<Duration>,
     /// Time between two searches for versions that a staggered policy no longer keeps.
     pub thin: Duration,
+    /// Accepted commits, and their bytes, after which an owner's device makes another checkpoint: either.
+    pub checkpoint_commits: u64,
+    /// See [`checkpoint_commits`](Self::checkpoint_commits).
+    pub checkpoint_bytes: u64,
     /// Bytes left free on the disk.
     pub reserve: u64,
     /// Seconds since 1970.
@@ -44,6 +48,8 @@ impl Default for Housekeeping {
             floor: 30 * DAY,
             safe_retention: None,
             thin: DAY,
+            checkpoint_commits: 1000,
+            checkpoint_bytes: 32 << 20,
             reserve: 64 << 20,
             clock: Arc::new(|| {
                 SystemTime::now()
@@ -65,6 +71,8 @@ impl fmt::Debug for Housekeeping {
             .field("floor", &self.floor)
             .field("safe_retention", &self.safe_retention)
             .field("thin", &self.thin)
+            .field("checkpoint_commits", &self.checkpoint_commits)
+            .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("reserve", &self.reserve)
             .finish_non_exhaustive()
     }

@@ -2,18 +2,26 @@
 //!
 //! The index is derived: when it is damaged, or built on commits that were quarantined since, it is made anew.
 
+pub(crate) mod start;
+
 use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use ouisync_crypto::{commit::Commit, keys::FolderKeys};
+use ouisync_crypto::{commit::Commit, keys::FolderKeys, roster::Roster};
 use ouisync_model::{
     id::{ChunkId, CommitId, MemberId, NodeId, PackId},
     name::Name,
     operation::{ChunkPlace, CommitBody, FileContent, PackSize, PackTable},
-    tree::{CommitContext, Tree, entry::Entry, moment::CommitTime, store::TreeReader, view::View},
+    tree::{
+        CommitContext, Tree,
+        entry::Entry,
+        moment::CommitTime,
+        store::{TreeReader, TreeStore},
+        view::View,
+    },
 };
 use ouisync_store::{
     content::{ChunkPlaces, ChunkReader, ContentReader, PackNeeds, ReadKeys},
@@ -65,7 +73,9 @@ impl Readable {
         store: Arc<Store>,
         keys: &FolderKeys,
         names: BTreeMap<MemberId, String>,
+        roster: &Roster,
     ) -> Result<Self, EngineError> {
+        start::clean_up(directory);
         let content = keys.content_keys().ok_or(EngineError::Locked)?;
         let path = directory.join(INDEX);
         let index = match Index::open(&path, &content) {
@@ -76,30 +86,34 @@ impl Readable {
             }
             result => result?,
         };
-        if index.position().commits > 0 && setting(&index, WITHDRAWALS)? != store.withdrawals() {
-            index.clear_tree()?;
-        }
         let keys = ReadKeys {
             chunk_ids: content.chunk_id,
             folder: Arc::new(keys.clone()),
         };
-        let readable = Self {
+        let readable = Self::over(index, store, keys, names);
+        if readable.is_stale()?
+            && let Err(error) = readable.restart(roster)
+        {
+            warn!(%error, "can't make the index anew");
+        }
+        readable.replay()?;
+        Ok(readable)
+    }
+
+    fn over(
+        index: Index,
+        store: Arc<Store>,
+        keys: ReadKeys,
+        names: BTreeMap<MemberId, String>,
+    ) -> Self {
+        Self {
             index,
             store,
             keys: RwLock::new(keys),
             names: RwLock::new(names),
             idle: Mutex::default(),
             timeline: Mutex::default(),
-        };
-        readable.replay()?;
-        Ok(readable)
-    }
-
-    /// Makes the tree anew from all accepted commits. What views recorded stays; nobody else may read meanwhile.
-    pub(crate) fn rebuild(&self) -> Result<(), EngineError> {
-        self.index.clear_tree()?;
-        self.replay()?;
-        Ok(())
+        }
     }
 
     /// New epochs are known.
@@ -114,10 +128,17 @@ impl Readable {
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
-    /// Applies the accepted commits that the store has and the index hasn't.
+    /// Applies the accepted commits that the store has and the index hasn't. Of no effect while the index has to be made anew.
     pub(crate) fn replay(&self) -> Result<Applied, EngineError> {
+        if self.is_stale()? {
+            return Ok(Applied::default());
+        }
+        self.replay_from(setting(&self.index, ARRIVAL)?.max(1))
+    }
+
+    /// Applies the accepted commits from this position in the order of arrival on.
+    fn replay_from(&self, mut next: u64) -> Result<Applied, EngineError> {
         let mut applied = Applied::default();
-        let mut next = setting(&self.index, ARRIVAL)?.max(1);
         if next >= self.store.next_arrival() {
             return Ok(applied);
         }
@@ -189,6 +210,9 @@ impl Readable {
         body: Option<&CommitBody>,
         applied: &mut Applied,
     ) -> Result<(), EngineError> {
+        if TreeStore::is_applied(tree.store(), &commit.id())? {
+            return Ok(());
+        }
         let header = commit.header();
         let opened;
         let body = match body {
@@ -222,8 +246,12 @@ impl Readable {
             }
         };
         let batch = tree.store_mut();
-        let is_added = |table: &&PackTable| header.added.iter().any(|add| add.pack == table.pack);
-        batch.add_packs(&commit.id(), body.tables.iter().filter(is_added))?;
+        // Nothing in the tree needs a checkpoint's packs: it is the checkpoints after it that release them.
+        if header.checkpoint.is_none() {
+            let is_added =
+                |table: &&PackTable| header.added.iter().any(|add| add.pack == table.pack);
+            batch.add_packs(&commit.id(), body.tables.iter().filter(is_added))?;
+        }
         batch.note_lamport(header.lamport);
         let context = CommitContext {
             commit: commit.id(),
@@ -371,13 +399,13 @@ impl Readable {
         Ok(parts.join("/"))
     }
 
+    fn read_keys(&self) -> ReadKeys {
+        let keys = self.keys.read();
+        keys.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn chunk_reader(&self) -> ChunkReader<Index, Arc<Store>> {
-        let keys = self
-            .keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        ChunkReader::new(keys, self.index.clone(), self.store.clone())
+        ChunkReader::new(self.read_keys(), self.index.clone(), self.store.clone())
     }
 
     /// What the timeline depends on; ask before the index is read.

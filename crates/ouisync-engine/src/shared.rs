@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ouisync_model::id::{DeviceId, EpochId, FolderId, MemberId, PackId};
+use ouisync_model::id::{CommitId, DeviceId, EpochId, FolderId, MemberId, PackId};
 use ouisync_store::ingest::IngestKeys;
 use tokio::sync::{broadcast, watch};
 use tracing::warn;
@@ -61,6 +61,8 @@ pub(crate) struct Snapshot {
     pub(crate) members: Vec<(MemberId, Role)>,
     pub(crate) own_member: Option<MemberId>,
     pub(crate) quarantined: u64,
+    /// Checkpoints that are not what they say, with their authors.
+    pub(crate) wrong_checkpoints: Vec<(MemberId, CommitId)>,
     pub(crate) forked: Vec<MemberId>,
     /// Everything this device has was once acknowledged by some peer.
     pub(crate) delivered: bool,

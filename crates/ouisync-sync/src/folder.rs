@@ -21,15 +21,15 @@ use std::{
 use ouisync_crypto::proof::MemberProof;
 use ouisync_model::id::{InvitationId, MemberId};
 
-pub use self::{
-    checkpoints::Verdict,
-    output::{DropReason, Output, PeerKey},
-};
 use self::{
     checkpoints::Incoming,
     commits::OwnChain,
     fetch::Fetches,
     peer::{Peer, WaitingWant},
+};
+pub use self::{
+    checkpoints::Verdict,
+    output::{DropReason, Output, PeerKey},
 };
 use crate::{
     codec::{Blob, Contact, FolderMessage, MAX_ADDRESS, MAX_ADDRESSES, MAX_CONTACTS, MAX_MESSAGE},

@@ -108,8 +108,10 @@ fn a_device_that_was_away_keeps_its_unsent_commits() {
     }
     network.checkpoint(owner, |_| {});
     network.commit(owner, &[size(0)]);
-    assert!(network.run_until(MINUTE, |network| network.all_acknowledged()
-        && network.sync(safe).missing_bytes() == 0));
+    assert!(
+        network.run_until(MINUTE, |network| network.all_acknowledged()
+            && network.sync(safe).missing_bytes() == 0)
+    );
     cut(&mut network, safe);
     cut(&mut network, owner);
     network.connect(away, safe, LinkConfig::default());
@@ -142,9 +144,11 @@ fn a_fork_shows_through_a_checkpoint() {
             network.commit(owner, &[size(0)]);
         }
         network.checkpoint(owner, |_| {});
-        assert!(network.run_until(MINUTE, |network| network.sync(safe).missing_bytes() == 0
-            && network.sync(owner).facts().commit_ids()
-                == network.sync(safe).facts().commit_ids()));
+        assert!(
+            network.run_until(MINUTE, |network| network.sync(safe).missing_bytes() == 0
+                && network.sync(owner).facts().commit_ids()
+                    == network.sync(safe).facts().commit_ids())
+        );
         cut(&mut network, safe);
         network.connect(restored, safe, LinkConfig::default());
         let mut done = false;
@@ -163,10 +167,7 @@ fn a_fork_shows_through_a_checkpoint() {
         let newcomer = network.add_node();
         network.connect(newcomer, safe, LinkConfig::default());
         assert!(network.run_until(MINUTE, settled), "seed {seed}");
-        assert_eq!(
-            network.sync(newcomer).facts().commit_ids().len(),
-            8 + extra
-        );
+        assert_eq!(network.sync(newcomer).facts().commit_ids().len(), 8 + extra);
     }
 }
 
@@ -291,12 +292,9 @@ fn another_peer_goes_on_when_one_stalls() {
     network.connect(newcomer, owner, stuck);
     network.run(MINUTE);
     network.connect(newcomer, safe, LinkConfig::default());
-    assert!(network.run_until(3 * MINUTE, |network| network
-        .sync(newcomer)
-        .facts()
-        .commit_ids()
-        .len()
-        == 34));
+    assert!(network.run_until(3 * MINUTE, |network| {
+        network.sync(newcomer).facts().commit_ids().len() == 34
+    }));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use ouisync_crypto::{
 };
 use ouisync_model::id::{CommitId, DeviceId, MemberId, PackId, RosterEntryId, Sequence};
 use ouisync_sync::codec::{
-    Blob, Chain, ClosedReason, CodecError, Contact, Decoder, FolderMessage, MAX_MESSAGE, Message, decode,
-    encode,
+    Blob, Chain, ClosedReason, CodecError, Contact, Decoder, FolderMessage, MAX_MESSAGE, Message,
+    decode, encode,
 };
 use proptest::{collection::vec, prelude::*};
 

@@ -118,9 +118,9 @@ impl Victim {
                     match self.sync.facts_mut().install(commit) {
                         Install::Done => self.sync.checkpoint_installed(peer),
                         Install::Unusable => self.sync.checkpoint_unusable(peer),
-                        Install::Refused => {
-                            self.sync.checkpoint_refused(peer, "not what it says".into())
-                        }
+                        Install::Refused => self
+                            .sync
+                            .checkpoint_refused(peer, "not what it says".into()),
                     }
                 }
                 Output::StoreHashes { pack, hashes, .. } => {

@@ -12,7 +12,9 @@ use ouisync_model::{
 };
 use ouisync_sync::{
     codec::Chain,
-    facts::{CheckpointFacts, CommitFacts, FolderFacts, FrameSet, MissingPack, PackFacts, PackState},
+    facts::{
+        CheckpointFacts, CommitFacts, FolderFacts, FrameSet, MissingPack, PackFacts, PackState,
+    },
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

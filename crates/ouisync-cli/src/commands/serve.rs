@@ -110,6 +110,10 @@ fn explain(error: &ServeError) -> ErrorBody {
             "Use that one, or stop it first; each home has one daemon.",
         ),
         ServeError::Home(HomeError::Nowhere) => (ErrorKind::Invalid, "Give --home DIR."),
+        ServeError::Settings(_) => (
+            ErrorKind::Invalid,
+            "Correct that file in the home, or remove it: it is not needed.",
+        ),
         ServeError::Home(_) => (
             ErrorKind::Internal,
             "Check that the home is yours, can be written and has space.",

@@ -4,6 +4,7 @@
 
 mod attention;
 mod brake;
+mod checkpoints;
 mod daemon;
 mod history;
 mod keyring;

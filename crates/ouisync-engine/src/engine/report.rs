@@ -333,6 +333,14 @@ fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
             snapshot.quarantined
         ));
     }
+    for (member, checkpoint) in &snapshot.wrong_checkpoints {
+        let name = shared.names().get(member).cloned();
+        let name = name.unwrap_or_else(|| member.to_string());
+        add(format!(
+            "the checkpoint {checkpoint} that '{name}' made is false: it is not used, and nothing is dropped for it; \
+             that device is faulty or somebody misuses its key"
+        ));
+    }
     for member in &snapshot.forked {
         let name = shared
             .names()

@@ -20,7 +20,7 @@ use ouisync_sync::{
     facts::{CommitFacts, FolderFacts, PackState},
     folder::PeerKey,
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{
     Folder,
@@ -208,7 +208,7 @@ impl Folder {
     }
 
     /// The commit is one of the given ones or an ancestor of one: a chain of one author, so numbers tell unless it forked.
-    fn is_covered(&self, commit: &Commit, last: &[LastCommit]) -> bool {
+    pub(super) fn is_covered(&self, commit: &Commit, last: &[LastCommit]) -> bool {
         let header = commit.header();
         last.iter().any(|last| {
             last.author == header.author
@@ -256,7 +256,7 @@ impl Folder {
             let commits = self.store.commits_of(author, Sequence(1), usize::MAX)?;
             suspects.extend(commits.into_iter().map(|(_, id)| id));
         }
-        let (mut accept, mut quarantine) = (Vec::new(), Vec::new());
+        let (mut accept, mut quarantine) = (Vec::new(), BTreeSet::new());
         for id in suspects {
             let (Some(commit), Some(meta)) = (self.store.commit(id)?, self.store.commit_meta(id)?)
             else {
@@ -267,7 +267,9 @@ impl Folder {
                 .standing(commit.header(), |last| self.is_covered(&commit, last));
             match (standing, meta.disposition) {
                 (Standing::Accepted, Disposition::Quarantined) => accept.push(id),
-                (Standing::Quarantined, Disposition::Accepted) => quarantine.push(id),
+                (Standing::Quarantined, Disposition::Accepted) => {
+                    quarantine.insert(id);
+                }
                 _ => {}
             }
         }
@@ -284,6 +286,8 @@ impl Folder {
                 }
             }
         }
+        let settled = self.store.settled(&quarantine)?;
+        let quarantine: Vec<_> = quarantine.difference(&settled).copied().collect();
         if !quarantine.is_empty() {
             warn!(folder = %self.id, commits = quarantine.len(), "quarantined what a removed member did meanwhile");
             self.store
@@ -344,25 +348,21 @@ impl Folder {
             return Ok(());
         }
         let directory = self.shared.directory();
-        let readable = Readable::open(directory, self.store.clone(), &self.keys, self.names())?;
+        let roster = &self.sync.facts().roster;
+        let readable = Readable::open(
+            directory,
+            self.store.clone(),
+            &self.keys,
+            self.names(),
+            roster,
+        )?;
+        self.checkpoints.stale = readable.is_stale()?;
+        let half = readable.is_half()?;
         let readable = Arc::new(readable);
-        self.shared.set_readable(Some(readable.clone()));
+        self.shared.set_readable((!half).then(|| readable.clone()));
         self.readable = Some(readable);
         self.shared.set_ingest_keys(ingest_keys(self));
         Ok(())
-    }
-
-    /// Makes the tree anew from the store's commits; until that is done views find the folder closed.
-    pub(crate) fn rebuild_readable(&mut self) -> Result<(), EngineError> {
-        let Some(readable) = self.readable.clone() else {
-            return Ok(());
-        };
-        info!(folder = %self.id, "making the index anew");
-        self.shared.set_readable(None);
-        let rebuilt = readable.rebuild();
-        self.shared.set_readable(Some(readable));
-        self.shared.tree_changed();
-        rebuilt
     }
 
     /// Makes own commits of operations and pack tables, as many as needed, durably, and announces them. `records` goes into
@@ -378,7 +378,7 @@ impl Folder {
             operations,
             packs,
             released,
-            forgotten: Vec::new(),
+            ..Part::default()
         };
         self.commit_all(all, records)
     }
@@ -409,6 +409,9 @@ impl Folder {
     ) -> Result<Option<CommitId>, EngineError> {
         let identity = self.check_writer()?;
         let readable = self.readable.clone().ok_or(EngineError::Locked)?;
+        if self.checkpoints.stale {
+            return Err(EngineError::BeingBroughtUpToDate);
+        }
         let mut made = Vec::new();
         let mut failure = None;
         for part in parts(all) {
@@ -472,6 +475,7 @@ impl Folder {
             packs,
             released,
             forgotten,
+            checkpoint,
         } = part;
         let now = self.now();
         let parents = self.store.heads();
@@ -498,11 +502,12 @@ impl Folder {
             .roster()
             .sealing_epoch(&self.keys)
             .ok_or(EngineError::Locked)?;
+        let (digest, state) = checkpoint.unzip();
         let body = CommitBody {
             time: now,
             operations,
             tables: packs.into_iter().map(|(table, _)| table).collect(),
-            checkpoint: None,
+            checkpoint: state,
         };
         let draft = CommitDraft {
             folder: self.id,
@@ -516,7 +521,7 @@ impl Folder {
             added,
             released,
             forgotten,
-            checkpoint: None,
+            checkpoint: digest,
         };
         let commit = Commit::create(draft, &body, secret, identity, &mut rand::rng())
             .map_err(|error| EngineError::internal(error.to_string()))?;

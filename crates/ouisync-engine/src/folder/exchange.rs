@@ -125,6 +125,11 @@ impl Folder {
                     self.add_roster_entries(peer, entries)
                 }
                 Output::AddCommits { peer, commits } => self.add_commits(peer, commits),
+                Output::JudgeCheckpoint { peer, commit, .. } => {
+                    self.judge_checkpoint(peer, &commit)
+                }
+                Output::KeepSkeleton { offset, data } => self.keep_skeleton(offset, &data),
+                Output::AddCheckpoint { peer, commit } => self.add_checkpoint(peer, &commit),
                 Output::ProveMember { peer, proof } => self.prove_member(peer, &proof),
                 Output::StoreHashes { pack, size, hashes } => {
                     let begun = FrameHashes::verified(pack, size, hashes)

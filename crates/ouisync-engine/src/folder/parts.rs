@@ -1,9 +1,9 @@
 //! Cutting what is to be committed into parts that each fit one commit.
 
-use ouisync_crypto::commit::Dot;
+use ouisync_crypto::commit::{CheckpointDigest, Dot};
 use ouisync_model::{
     id::PackId,
-    operation::{FileData, Operation, PackSize, PackTable, Value},
+    operation::{CheckpointState, FileData, Operation, PackSize, PackTable, Value},
 };
 
 /// Most operations of one commit.
@@ -20,16 +20,22 @@ pub(crate) struct Part {
     pub(crate) packs: Vec<(PackTable, PackSize)>,
     pub(crate) released: Vec<Dot>,
     pub(crate) forgotten: Vec<PackId>,
+    /// Makes the commit a checkpoint. It is not cut.
+    pub(crate) checkpoint: Option<(CheckpointDigest, CheckpointState)>,
 }
 
 /// Cuts what is to be committed so that every part fits one commit; packs come before the operations that need them, releases
 /// before what is forgotten.
 pub(super) fn parts(all: Part) -> Vec<Part> {
+    if all.checkpoint.is_some() {
+        return vec![all];
+    }
     let Part {
         operations,
         packs,
         released,
         forgotten,
+        checkpoint: _,
     } = all;
     let mut parts = vec![Part::default()];
     let mut size = 0;

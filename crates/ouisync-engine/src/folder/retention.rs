@@ -127,10 +127,11 @@ impl Folder {
             retention,
             floor: self.floor(),
             quota: self.limits().quota.filter(|_| safe),
-            check: if self.readable.is_some() {
-                CheckpointCheck::Whole
-            } else {
+            // Whoever may read the folder, locked or not, drops nothing for a checkpoint whose state it has not found right.
+            check: if safe {
                 CheckpointCheck::Blind
+            } else {
+                CheckpointCheck::Whole
             },
         }
     }
@@ -140,10 +141,13 @@ impl Folder {
         let obeyed = self.obey()?;
         let policy = self.collect_policy(obeyed.limit());
         let collected = self.store.collect(self.seconds(), &policy)?;
-        if collected.packs > 0 || collected.commits > 0 {
+        if collected.commits > 0 {
+            info!(folder = %self.id, commits = collected.commits, "dropped the bytes of commits that a checkpoint covers");
+        }
+        if collected.packs > 0 {
             info!(
                 folder = %self.id, packs = collected.packs, bytes = collected.bytes,
-                for_quota = collected.for_quota, commits = collected.commits, "collected what is not needed any more"
+                for_quota = collected.for_quota, "collected what is not needed any more"
             );
         }
         Ok(())

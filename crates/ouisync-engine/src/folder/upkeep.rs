@@ -44,6 +44,7 @@ pub(super) struct Upkeep {
     quota: Option<Instant>,
     thin: Option<Instant>,
     pub(super) thinning: Thinning,
+    checkpoints: Option<Instant>,
     /// Candidates of the last look: what stays one is released.
     unreferenced: Vec<PackId>,
     /// A commit of this device's own key came from a peer: the store is older than the device. Kept on disk until the key is retired.
@@ -89,6 +90,9 @@ impl Folder {
         }
         if begun && due(&mut self.upkeep.release, release) {
             self.log("release packs", Self::settle_packs);
+        }
+        if begun && due(&mut self.upkeep.checkpoints, release) {
+            self.log("tend checkpoints", Self::tend_checkpoints);
         }
         if begun && due(&mut self.upkeep.collect, collect) {
             self.log("collect packs", Self::collect);
@@ -155,6 +159,27 @@ impl Folder {
                 warn!(folder = %self.id, %error, "can't note that this device was restored from a backup");
             }
         }
+    }
+
+    /// The same for a peer's checkpoint, which doesn't tell before it is in: noted before, and taken back when there was nothing.
+    pub(super) fn notice_own_chain<T>(&mut self, install: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(own) = self.own_member().filter(|_| !self.upkeep.restored) else {
+            return install(self);
+        };
+        let name = Home::name_in_folder(&self.id, RESTORED);
+        if let Err(error) = self.home.write(&name, b"") {
+            warn!(folder = %self.id, %error, "can't note that this device may be restored from a backup");
+        }
+        let before = self.store.chain(own);
+        let installed = install(self);
+        if self.store.chain(own) == before {
+            if let Err(error) = self.home.remove(&name) {
+                warn!(folder = %self.id, %error, "can't take a note back");
+            }
+        } else {
+            self.upkeep.restored = true;
+        }
+        installed
     }
 
     /// The store was restored from a backup: a number may already have been used for another commit. A new key goes on.
@@ -248,11 +273,12 @@ impl Folder {
                 PolicyInForce::Unknown(version) => Some(version),
                 _ => None,
             },
-            we_have_all: self.sync.we_have_all_announced(),
+            we_have_all: self.sync.we_have_all_announced() && !self.checkpoints.stale,
             peers,
             members,
             own_member,
             quarantined: self.quarantined,
+            wrong_checkpoints: self.checkpoints.wrong.clone(),
             forked,
             delivered: self.upkeep.delivered_at == Some(live),
         };
@@ -282,8 +308,10 @@ impl Folder {
         self.shared.close_view();
         self.shared.set_ingest_keys(None);
         self.shared.set_readable(None);
+        self.stop_comparing();
         self.readable = None;
         self.sealed_member = self.own_member();
+        self.checkpoints.stale = false;
         self.identity = None;
         let mut blind = ouisync_crypto::keys::FolderKeys::new();
         for (epoch, keys) in self.keys.epochs() {

@@ -4,6 +4,7 @@
 
 mod at_rest;
 mod bounds;
+mod checkpoints;
 mod device;
 mod invitations;
 mod members;

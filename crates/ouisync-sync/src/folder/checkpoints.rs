@@ -356,7 +356,10 @@ impl<F: FolderFacts> FolderSync<F> {
 
     /// Nothing is fetched or owed of packs that are not live any more.
     fn forget_released(&mut self) {
-        let lacked = self.peers.values().flat_map(|peer| peer.packs.lacking.keys());
+        let lacked = self
+            .peers
+            .values()
+            .flat_map(|peer| peer.packs.lacking.keys());
         let known: HashSet<_> = self.fetches.missing.keys().chain(lacked).copied().collect();
         let is_dead = |pack: &_| self.facts.pack(pack).is_none_or(|facts| !facts.live);
         let dead: Vec<_> = known.into_iter().filter(is_dead).collect();

@@ -83,7 +83,10 @@ impl MemoryFacts {
 
     /// Number of commits whose bytes are here.
     pub fn commits_with_bytes(&self) -> usize {
-        let with = self.commits.values().filter(|stored| stored.bytes.is_some());
+        let with = self
+            .commits
+            .values()
+            .filter(|stored| stored.bytes.is_some());
         with.count()
     }
 

@@ -122,7 +122,9 @@ impl Network {
                 match sync.facts_mut().install(commit) {
                     Install::Done => sync.checkpoint_installed(peer),
                     Install::Unusable => sync.checkpoint_unusable(peer),
-                    Install::Refused => sync.checkpoint_refused(peer, "not what it says".to_owned()),
+                    Install::Refused => {
+                        sync.checkpoint_refused(peer, "not what it says".to_owned())
+                    }
                 }
             }
             Output::ProveMember { peer, proof } => {

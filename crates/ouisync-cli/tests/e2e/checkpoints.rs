@@ -1,0 +1,129 @@
+//! Newcomers and late ones after everybody dropped the first commits.
+
+use std::fs;
+
+use ouisync_cli::commands::demo::tree;
+
+use crate::node::{Node, converge, noise, until};
+
+/// A daemon that makes a checkpoint after a few commits and drops soon what one covers.
+fn eager(name: &'static str) -> Node {
+    let mut node = Node::idle(name);
+    fs::create_dir_all(&node.home).unwrap();
+    fs::write(
+        node.home.join("daemon.toml"),
+        "# for the test\n[upkeep]\nrelease_seconds = 1\ncollect_seconds = 1\ngrace_seconds = 5\n\
+         floor_seconds = 0\nsafe_retention_seconds = 0\ncheckpoint_commits = 8\n",
+    )
+    .unwrap();
+    node.start();
+    node
+}
+
+#[track_caller]
+fn says(node: &Node, what: &str) {
+    until(what, || {
+        fs::read_to_string(node.log()).unwrap().contains(what)
+    });
+}
+
+/// Twelve commits and more of a tree with moves and deletions.
+fn live(alice: &Node) {
+    for number in 0..12_u64 {
+        alice.write(
+            &format!("directory {}/file {number}", number % 3),
+            noise(number + 1, 40_000),
+        );
+        alice.write(&format!("note {number}.txt"), format!("note {number}\n"));
+        alice.wait();
+    }
+    fs::remove_file(alice.files.join("note 3.txt")).unwrap();
+    fs::rename(
+        alice.files.join("directory 1"),
+        alice.files.join("directory 2/moved"),
+    )
+    .unwrap();
+    alice.write("note 4.txt", "changed\n");
+    alice.wait();
+}
+
+#[test]
+fn a_newcomer_gets_the_tree_from_a_safe_without_the_first_commits() {
+    let (mut alice, pi) = (eager("Alice"), eager("Raspberry"));
+    alice.create();
+    pi.join(&alice.invite("safe"), "safe");
+    live(&alice);
+    says(&alice, "made a checkpoint");
+    alice.write("the tail.txt", "after the checkpoint\n");
+    alice.wait();
+    says(&pi, "dropped the bytes of commits");
+    let link = alice.invite("writer");
+    alice.wait();
+    assert_eq!(alice.terminate(), Some(0));
+
+    let mut bob = eager("Bob");
+    bob.join(&link, "writer");
+    says(&bob, "starting from a checkpoint");
+    until("Bob's directory is the same", || {
+        bob.files.exists()
+            && tree::differences(&alice.files, &bob.files)
+                .unwrap()
+                .is_empty()
+    });
+    bob.wait();
+    let status = bob.status();
+    assert_eq!(status["conflicts"], 0, "{status}");
+    bob.write("note 4.txt", "changed by Bob\n");
+    bob.wait();
+    bob.verify();
+    assert_eq!(bob.terminate(), Some(0));
+    bob.start();
+    alice.start();
+    until("Alice has Bob's change", || {
+        alice.read("note 4.txt") == "changed by Bob\n"
+    });
+    converge(&[&alice, &bob]);
+    alice.verify();
+    pi.verify();
+}
+
+#[test]
+fn who_was_away_with_edits_of_its_own_loses_none() {
+    let (mut alice, pi, mut bob) = (eager("Alice"), eager("Raspberry"), eager("Bob"));
+    alice.create();
+    pi.join(&alice.invite("safe"), "safe");
+    alice.write("shared.txt", "as it was\n");
+    alice.write("kept.bin", noise(99, 300_000));
+    alice.wait();
+    bob.join(&alice.invite("writer"), "writer");
+    converge(&[&alice, &bob]);
+    assert_eq!(bob.terminate(), Some(0));
+    let kept = fs::metadata(bob.files.join("kept.bin")).unwrap();
+    live(&alice);
+    says(&alice, "dropped the bytes of commits");
+    says(&pi, "dropped the bytes of commits");
+    assert_eq!(alice.terminate(), Some(0));
+
+    bob.write("of Bob alone.txt", "nobody else has it\n");
+    bob.write("shared.txt", "as Bob has it\n");
+    bob.start();
+    says(&bob, "starting from a checkpoint");
+    until("Bob has what Alice did", || {
+        bob.files.join("directory 2/moved/file 1").exists() && bob.files.join("note 4.txt").exists()
+    });
+    bob.wait();
+    alice.start();
+    until("Alice has what Bob did", || {
+        alice.files.join("of Bob alone.txt").exists()
+            && alice.read("shared.txt") == "as Bob has it\n"
+    });
+    converge(&[&alice, &bob]);
+    use std::os::unix::fs::MetadataExt;
+    let now = fs::metadata(bob.files.join("kept.bin")).unwrap();
+    assert_eq!(now.ino(), kept.ino(), "an unchanged file was not touched");
+    for node in [&alice, &bob] {
+        let status = node.status();
+        assert_eq!(status["conflicts"], 0, "{status}");
+        assert_eq!(status["problems"], serde_json::json!([]), "{status}");
+    }
+}
