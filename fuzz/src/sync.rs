@@ -9,9 +9,9 @@ use ouisync_model::{
 };
 use ouisync_sync::{
     codec::{Blob, FolderMessage},
-    folder::{FolderSync, Limits, Output, PeerKey, Rights},
+    folder::{FolderSync, Limits, Output, PeerKey, Rights, Verdict},
 };
-use ouisync_testkit::facts::{MemoryFacts, fake_pack};
+use ouisync_testkit::facts::{MemoryFacts, checkpoint::Install, fake_pack};
 
 use crate::operations::Program;
 
@@ -246,6 +246,22 @@ impl Host {
                     match refused {
                         Some(reason) => self.sync.commits_refused(peer, &added, reason.to_string()),
                         None => self.sync.commits_accepted(peer, &added),
+                    }
+                }
+                Output::JudgeCheckpoint { peer, commit, .. } => {
+                    let verdict = match self.sync.facts().would_install(&commit) {
+                        None => Verdict::Known,
+                        Some(true) => Verdict::Wanted,
+                        Some(false) => Verdict::Refused("not by an owner".into()),
+                    };
+                    self.sync.checkpoint_judged(peer, verdict);
+                }
+                Output::KeepSkeleton { offset, data } => self.sync.facts_mut().keep(offset, &data),
+                Output::AddCheckpoint { peer, commit } => {
+                    match self.sync.facts_mut().install(commit) {
+                        Install::Done => self.sync.checkpoint_installed(peer),
+                        Install::Unusable => self.sync.checkpoint_unusable(peer),
+                        Install::Refused => self.sync.checkpoint_refused(peer, "false".into()),
                     }
                 }
                 Output::StoreHashes { pack, hashes, .. } => {

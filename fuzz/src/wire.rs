@@ -20,7 +20,7 @@ use ouisync_model::{
 };
 use ouisync_sync::codec::{self, Blob, Chain, FolderMessage, Message};
 
-/// The control stream, in pieces, and bulk headers.
+/// The control stream, in pieces.
 pub(crate) fn wire(data: &[u8]) {
     let mut decoder = codec::Decoder::new();
     'pieces: for piece in data.chunks(97) {
@@ -35,9 +35,6 @@ pub(crate) fn wire(data: &[u8]) {
     }
     if let Ok(message) = codec::decode(data) {
         again(&message);
-    }
-    if let Some(header) = data.first_chunk() {
-        let _ = codec::bulk::BulkHeader::decode(header);
     }
 }
 
@@ -81,6 +78,15 @@ pub(crate) fn wire_seeds() -> Vec<Vec<u8>> {
             lacking: vec![pack],
         }),
         folder(FolderMessage::Holds { packs: vec![pack] }),
+        folder(FolderMessage::Checkpoint {
+            commit: Blob(Bytes::from_static(b"commit")),
+            length: 70,
+        }),
+        folder(FolderMessage::Skeleton {
+            checkpoint: chain.head,
+            offset: 0,
+            data: Blob(Bytes::from_static(b"skeleton")),
+        }),
         folder(FolderMessage::Want {
             pack,
             first: 0,

@@ -110,9 +110,9 @@ impl Victim {
                     };
                     self.sync.checkpoint_judged(peer, verdict);
                 }
-                Output::KeepSkeleton { data, .. } => {
+                Output::KeepSkeleton { offset, data } => {
                     self.kept += data.len();
-                    self.sync.facts_mut().keep(&data);
+                    self.sync.facts_mut().keep(offset, &data);
                 }
                 Output::AddCheckpoint { peer, commit } => {
                     match self.sync.facts_mut().install(commit) {

@@ -117,7 +117,7 @@ pub struct MemoryFacts {
     /// The checkpoint that covers all commits without bytes.
     base: Option<CommitId>,
     /// A skeleton that comes in.
-    pub(crate) spool: Vec<u8>,
+    spool: Vec<u8>,
     /// Bytes that were ever written by [`write`](Self::write).
     pub written: u64,
 }

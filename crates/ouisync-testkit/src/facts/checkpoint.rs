@@ -101,8 +101,11 @@ impl MemoryFacts {
         Some(honest.is_some_and(|checkpoint| checkpoint.owner))
     }
 
-    /// Keeps a part of a skeleton that comes in.
-    pub fn keep(&mut self, part: &[u8]) {
+    /// Keeps a part of a skeleton that comes in; one at 0 begins a new one.
+    pub fn keep(&mut self, offset: u64, part: &[u8]) {
+        if offset == 0 {
+            self.spool.clear();
+        }
         self.spool.extend_from_slice(part);
     }
 

@@ -113,9 +113,7 @@ impl Network {
                 sync.checkpoint_judged(peer, verdict);
             }
             Output::KeepSkeleton { offset, data } => {
-                let spool = &mut self.sync_mut(node).facts_mut().spool;
-                spool.truncate(usize::try_from(offset).expect("small"));
-                spool.extend_from_slice(&data);
+                self.sync_mut(node).facts_mut().keep(offset, &data)
             }
             Output::AddCheckpoint { peer, commit } => {
                 let sync = self.sync_mut(node);
