@@ -1,10 +1,10 @@
 //! What a device says of itself when something needs attention.
 
-use std::{fs, time::Instant};
+use std::{fs, process::Command, time::Instant};
 
 use serde_json::Value;
 
-use crate::node::{Node, converge, until};
+use crate::node::{Node, converge, noise, until};
 
 #[test]
 fn a_missing_directory_is_an_error_until_it_is_back() {
@@ -24,6 +24,46 @@ fn a_missing_directory_is_an_error_until_it_is_back() {
     fs::rename(&away, &bob.files).unwrap();
     until("it goes on by itself", || bob.status()["state"] == "synced");
     assert!(alice.files.join("a.txt").exists());
+}
+
+#[test]
+fn wait_names_a_file_that_a_full_disk_holds_up() {
+    struct Unmount(std::path::PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    let (alice, mut bob) = (Node::started("Alice"), Node::started("Bob"));
+    fs::create_dir_all(&bob.files).unwrap();
+    let mount = |options: &str| {
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-t", "tmpfs", "-o", options, "none"]);
+        let mounted = mount.arg(&bob.files).status();
+        mounted.is_ok_and(|status| status.success())
+    };
+    if !mount("size=256k") {
+        eprintln!("SKIPPED: nothing can be mounted here");
+        return;
+    }
+    let unmount = Unmount(bob.files.clone());
+    alice.write("big.bin", noise(3, 1 << 20));
+    alice.create();
+    bob.join(&alice.invite("writer"), "writer");
+    let ended = bob.run(&["wait", "Notes", "--timeout", "6"]);
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    let message = ended.error()["message"].to_string();
+    assert!(
+        message.contains("big.bin") && message.contains("space"),
+        "{message}"
+    );
+    assert_ne!(bob.status()["state"], "synced");
+    assert!(mount("remount,size=8m"));
+    bob.wait();
+    assert_eq!(bob.status()["state"], "synced");
+    assert!(bob.files.join("big.bin").exists());
+    bob.terminate();
+    drop(unmount);
 }
 
 #[test]
