@@ -37,6 +37,17 @@ fn reader() -> Option<(PathBuf, PathBuf)> {
     found.map(|python| (tools, python))
 }
 
+fn read(tools: &Path, python: &Path, store: &Path, target: &Path, arguments: &[&OsStr]) -> Output {
+    let _ = fs::remove_dir_all(target);
+    Command::new(python)
+        .current_dir(tools)
+        .args(["-B", "-m", "ouisync_reader"])
+        .args([store, target])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
 /// The store of a node's only folder.
 fn store(node: &Node) -> PathBuf {
     let mut stores = fs::read_dir(node.home.join("folders")).unwrap();
@@ -129,15 +140,8 @@ fn a_reader_made_from_the_documents_extracts_every_file() {
     let Some((tools, python)) = reader() else {
         return;
     };
-    let read = |store: &Path, target: &Path, arguments: &[&OsStr]| -> Output {
-        let _ = fs::remove_dir_all(target);
-        Command::new(&python)
-            .current_dir(&tools)
-            .args(["-B", "-m", "ouisync_reader"])
-            .args([store, target])
-            .args(arguments)
-            .output()
-            .unwrap()
+    let read = |store: &Path, target: &Path, arguments: &[&OsStr]| {
+        read(&tools, &python, store, target, arguments)
     };
     let (alice, mut bob, pi) = (
         Node::started("Alice"),
@@ -257,4 +261,64 @@ fn a_reader_made_from_the_documents_extracts_every_file() {
     );
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("check does not match"));
+}
+
+#[test]
+fn a_reader_starts_from_a_checkpoint_where_commits_are_gone() {
+    let Some((tools, python)) = reader() else {
+        return;
+    };
+    let (alice, pi) = (eager("Alice"), eager("Raspberry"));
+    alice.create();
+    pi.join(&alice.invite("safe"), "safe");
+    for number in 0..12 {
+        alice.write(&format!("{}/{number}", number % 3), noise(40_000 + number));
+        alice.write("often", format!("{number}\n"));
+        alice.wait();
+    }
+    fs::rename(alice.files.join("1"), alice.files.join("2/moved")).unwrap();
+    fs::remove_file(alice.files.join("0/3")).unwrap();
+    alice.wait();
+    let says = |node: &Node, what: &str| {
+        until(what, || {
+            fs::read_to_string(node.log()).unwrap().contains(what)
+        });
+    };
+    says(&alice, "made a checkpoint");
+    says(&pi, "dropped the bytes of commits");
+    says(&alice, "dropped the bytes of commits");
+    // What a newcomer has of the first commits is the checkpoint.
+    let bob = eager("Bob");
+    bob.join(&alice.invite("reader"), "reader");
+    says(&bob, "starting from a checkpoint");
+    fs::remove_file(alice.files.join("2/moved/4")).unwrap();
+    alice.write("0/6", "after the checkpoint\n");
+    converge(&[&alice, &bob]);
+    let extracted = bob.scratch().join("extracted");
+    let home = [OsStr::new("--home"), bob.home.as_os_str()];
+    let output = read(&tools, &python, &copied(&bob), &extracted, &home);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{complaints}");
+    assert_eq!(
+        tree::differences(&alice.files, &extracted).unwrap(),
+        Vec::<String>::new()
+    );
+    let commits = said.rsplit("from ").next().unwrap();
+    let commits: u32 = commits.split(' ').next().unwrap().parse().unwrap();
+    assert!(commits < 12, "{said}");
+}
+
+/// A daemon that makes a checkpoint after a few commits and drops soon what one covers.
+fn eager(name: &'static str) -> Node {
+    let mut node = Node::idle(name);
+    fs::create_dir_all(&node.home).unwrap();
+    fs::write(
+        node.home.join("daemon.toml"),
+        "[upkeep]\nrelease_seconds = 1\ncollect_seconds = 1\ngrace_seconds = 5\n\
+         floor_seconds = 0\nsafe_retention_seconds = 0\ncheckpoint_commits = 8\n",
+    )
+    .unwrap();
+    node.start();
+    node
 }
