@@ -20,8 +20,11 @@ use hyper::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-pub use self::stream::{Checking, Events};
 use self::transport::{Reply, Transport};
+pub use self::{
+    past::{Content, Working},
+    stream::{Checking, Events},
+};
 use crate::{
     data::{
         AttachRequest, ConfirmRequest, Confirmation, ConnectRequest, CreateRequest, Device, Done,

@@ -236,11 +236,14 @@ pub struct Found {
     pub kind: EntryKind,
     /// Bytes of its content; of a link, of its target.
     pub size: u64,
-    /// When it was written, by its author's clock.
-    pub time: String,
-    /// Who wrote it.
+    /// When it was written, by its author's clock; absent of a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Who wrote it; absent of a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<Author>,
-    /// Names it.
+    /// Names it; absent of a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
 

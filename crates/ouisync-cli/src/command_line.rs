@@ -7,10 +7,7 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 
 use crate::{
     commands::{
-        brake, completions, connect, deleted, demo, device, folder, forget_versions, history,
-        invite, join, keyring, lock, member, members, offload, passphrase, pause, quota,
-        recovery_kit, repair, resume, retention, revoke, serve, service, status, unlock, verify,
-        wait,
+        brake, browse, completions, connect, deleted, demo, device, diff, folder, forget_versions, history, invite, join, keyring, lock, member, members, offload, passphrase, pause, quota, recovery_kit, repair, restore, resume, retention, revoke, serve, service, show, status, unlock, verify, wait,
     },
     context::Context,
 };
@@ -69,6 +66,10 @@ enum Command {
     Status(status::Arguments),
     History(history::Arguments),
     Deleted(deleted::Arguments),
+    Show(show::Arguments),
+    Diff(diff::Arguments),
+    Restore(restore::Arguments),
+    Browse(browse::Arguments),
     Wait(wait::Arguments),
     Verify(verify::Arguments),
     Repair(repair::Arguments),
@@ -111,6 +112,10 @@ impl Command {
             Self::Status(arguments) => arguments.run(context).await,
             Self::History(arguments) => arguments.run(context).await,
             Self::Deleted(arguments) => arguments.run(context).await,
+            Self::Show(arguments) => arguments.run(context).await,
+            Self::Diff(arguments) => arguments.run(context).await,
+            Self::Restore(arguments) => arguments.run(context).await,
+            Self::Browse(arguments) => arguments.run(context).await,
             Self::Wait(arguments) => arguments.run(context).await,
             Self::Verify(arguments) => arguments.run(context).await,
             Self::Repair(arguments) => arguments.run(context).await,
@@ -140,7 +145,13 @@ impl Command {
             Self::Join(_) => {
                 Some("The daemon goes on trying to join; 'ouisync status' shows when it has.")
             }
-            Self::History(_) | Self::Deleted(_) => Some("Nothing was changed."),
+            Self::History(_) | Self::Deleted(_) | Self::Show(_) | Self::Diff(_) => {
+                Some("Nothing was changed.")
+            }
+            Self::Restore(_) => Some(
+                "Nothing was restored, or all of it: 'ouisync history' shows which. What was fetched is kept for a while.",
+            ),
+            Self::Browse(_) => Some("Nothing was left, and the folder is as it was."),
             Self::Wait(_) | Self::Status(_) => {
                 Some("Nothing was changed; the daemon goes on syncing.")
             }
@@ -326,6 +337,11 @@ mod tests {
             "ouisync folder confirm Notes --deletion",
             "ouisync history Notes:a --since yesterday --limit 5",
             "ouisync deleted Notes --all",
+            "ouisync show Notes:a@1f2e",
+            "ouisync diff Notes:a@1f2e Notes:b",
+            "ouisync restore Notes:a --version 1f2e --to b",
+            "ouisync restore Notes --at yesterday --exact --partial",
+            "ouisync browse Notes --at 2026-11-20 /d",
             "ouisync folder confirm Notes --directory",
         ] {
             CommandLine::try_parse_from(line.split(' '))
@@ -344,6 +360,7 @@ mod tests {
             "ouisync wait N --timeout -1",
             "ouisync folder confirm Notes",
             "ouisync folder confirm Notes --deletion --directory",
+            "ouisync restore Notes --at now --version 1f2e",
             "ouisync",
         ] {
             assert!(

@@ -20,11 +20,13 @@ pub(crate) fn line(text: &str) -> Result<(), ErrorBody> {
 
 /// Prints text as it is.
 pub(crate) fn text_block(text: &str) -> Result<(), ErrorBody> {
+    bytes(text.as_bytes())
+}
+
+/// Prints bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), ErrorBody> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         outcome => {
             outcome.map_err(|error| failure(format!("standard output can't be written: {error}")))

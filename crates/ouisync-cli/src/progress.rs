@@ -35,6 +35,14 @@ impl Activity {
         self.bar.set_message(message.into());
     }
 
+    /// Says what is being done, and how far it is where that is known.
+    pub(crate) fn work(&self, phase: ouisync_api::history::Phase, done: u64, total: u64) {
+        self.say(phase.name());
+        if total > 0 {
+            self.bytes(done, total);
+        }
+    }
+
     /// Shows how far it is.
     pub(crate) fn bytes(&self, done: u64, total: u64) {
         if self.bar.length() != Some(total) {

@@ -7,6 +7,7 @@ mod roots;
 mod service;
 mod translate;
 mod views;
+mod write_out;
 
 use std::{
     collections::BTreeMap,
@@ -150,6 +151,20 @@ impl Inner {
         path: &str,
         except: Option<FolderId>,
     ) -> Result<PathBuf, ErrorBody> {
+        let others = self.roots(except);
+        let (path, home) = (PathBuf::from(path), self.home.clone());
+        blocking(move || roots::prepare(&path, &home, &others)).await
+    }
+
+    /// A place that is in no folder's directory and not in the home.
+    async fn outside(&self, path: &str) -> Result<PathBuf, ErrorBody> {
+        let (path, home) = (write_out::absolute(path)?, self.home.clone());
+        let roots = self.roots(None);
+        blocking(move || roots::outside(&path, &home, &roots)).await
+    }
+
+    /// The directories of all folders but one, also of those that are being joined, with the folders' names.
+    fn roots(&self, except: Option<FolderId>) -> Vec<(String, PathBuf)> {
         let names: BTreeMap<_, _> = self
             .engine
             .folders()
@@ -163,7 +178,7 @@ impl Inner {
                 .filter(|(folder, _)| Some(**folder) != except)
                 .map(|(f, p)| (*f, p.clone())),
         );
-        let others: Vec<_> = others
+        others
             .into_iter()
             .map(|(folder, path)| {
                 (
@@ -174,9 +189,7 @@ impl Inner {
                     path,
                 )
             })
-            .collect();
-        let (path, home) = (PathBuf::from(path), self.home.clone());
-        blocking(move || roots::prepare(&path, &home, &others)).await
+            .collect()
     }
 
     fn joining(&self) -> std::sync::MutexGuard<'_, BTreeMap<FolderId, PathBuf>> {

@@ -7,6 +7,7 @@ use ouisync_engine::error::{EngineError, ErrorKind as EngineKind};
 pub(crate) fn from_engine(error: &EngineError) -> ErrorBody {
     let kind = match (error, error.kind()) {
         (EngineError::TimedOut(..), _) => ErrorKind::TimedOut,
+        (EngineError::Cancelled, _) => ErrorKind::Cancelled,
         (_, EngineKind::Invalid) => ErrorKind::Invalid,
         (_, EngineKind::NotFound) => ErrorKind::NotFound,
         (_, EngineKind::Conflict) => ErrorKind::Conflict,
@@ -29,6 +30,19 @@ pub(crate) fn from_engine(error: &EngineError) -> ErrorBody {
             "See 'ouisync device'; 'ouisync keyring enable' takes it into use."
         }
         EngineError::SealingUnsure => "Restart the daemon.",
+        EngineError::UnknownPath(_) | EngineError::NotThen(..) => {
+            "See what there was with 'ouisync history' and 'ouisync deleted'."
+        }
+        EngineError::UnknownVersion(_)
+        | EngineError::AmbiguousVersion(_)
+        | EngineError::DeletedVersion(_) => "See the versions with 'ouisync history'.",
+        EngineError::NotHeld(_) => {
+            "Ask on a device that has the folder for longer; nothing was changed."
+        }
+        EngineError::NotReachable { .. } => {
+            "Nothing was changed. Connect those members and try again, or go on without what is missing: --partial."
+        }
+        EngineError::Paused => "Go on with 'ouisync resume' first; nothing was changed.",
         EngineError::AmbiguousMember(_) => "See the ids with 'ouisync members'.",
         _ => error.hint(),
     };

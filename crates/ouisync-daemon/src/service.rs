@@ -2,6 +2,7 @@
 
 use std::{future::Future, pin::Pin};
 
+use bytes::Bytes;
 use ouisync_api::{
     data::{
         Confirmation, CreateRequest, Device, Folder, FolderStatus, Invitation, InviteRequest,
@@ -11,13 +12,16 @@ use ouisync_api::{
     directory::{Brake, BrakeRequest, CopiesOutcome},
     error::ErrorBody,
     event::Event,
-    history::{Deleted, DeletedRequest, History, HistoryRequest},
+    history::{
+        BrowseRequest, ContentRequest, Deleted, DeletedRequest, Found, History, HistoryRequest,
+        Phase, RestoreRequest, Restored,
+    },
     retention::{
         ForgetVersionsRequest, Forgetting, LimitsRequest, PackCount, Retention, RetentionPreview,
         RetentionRequest,
     },
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// The answer to a request, later.
 pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, ErrorBody>> + Send + 'a>>;
@@ -25,10 +29,35 @@ pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, ErrorBody>>
 /// Where a check tells its bytes done and in all; it stops when nobody listens any more.
 pub(crate) type CheckWatch = watch::Sender<(u64, u64)>;
 
+/// Where long work tells its phase, and bytes done and in all; it stops when nobody listens any more.
+pub(crate) type WorkWatch = watch::Sender<(Phase, u64, u64)>;
+
+/// Content that is being read: in order, or why it ends early.
+pub(crate) type Content = mpsc::Receiver<Result<Bytes, std::io::Error>>;
+
 /// What the HTTP interface can ask of folders' past.
 pub(crate) trait PastService {
     fn history(&self, folder: String, request: HistoryRequest) -> Reply<'_, History>;
     fn deleted(&self, folder: String, request: DeletedRequest) -> Reply<'_, Vec<Deleted>>;
+    fn find_version(
+        &self,
+        folder: String,
+        request: ContentRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Found>;
+    fn content(&self, folder: String, request: ContentRequest) -> Reply<'_, Content>;
+    fn restore(
+        &self,
+        folder: String,
+        request: RestoreRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Restored>;
+    fn browse(
+        &self,
+        folder: String,
+        request: BrowseRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Restored>;
 }
 
 /// What the HTTP interface can ask about how long history is kept.

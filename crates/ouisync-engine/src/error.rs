@@ -66,6 +66,31 @@ pub enum EngineError {
     /// Several versions match.
     #[error("'{0}' fits several versions: give more digits")]
     AmbiguousVersion(String),
+    /// There was nothing at that path then.
+    #[error("there was nothing at '{path}' at {when}", path = .0, when = .1.to_rfc3339())]
+    NotThen(String, Timestamp),
+    /// The version is a deletion.
+    #[error("the version '{0}' is a deletion: choose the one before it")]
+    DeletedVersion(String),
+    /// A file can't take the place of the folder's top.
+    #[error("'{0}' is a directory")]
+    IsDirectory(String),
+    /// Content of the past isn't here and nobody connected holds it.
+    #[error("{}", not_reachable(path, *others, not_here))]
+    NotReachable {
+        /// A path that it belongs to.
+        path: String,
+        /// Number of other files of which that is true.
+        others: usize,
+        /// Who was asked and who couldn't be.
+        not_here: NotHere,
+    },
+    /// Whoever asked for it stopped it.
+    #[error("stopped")]
+    Cancelled,
+    /// Nothing is fetched while the folder is paused.
+    #[error("the folder is paused, so nothing can be fetched")]
+    Paused,
     /// History doesn't reach so far back on this device.
     #[error("history before {when} isn't held here", when = .0.to_rfc3339())]
     NotHeld(Timestamp),
@@ -166,6 +191,38 @@ pub enum EngineError {
     },
 }
 
+/// Who was asked for content that isn't here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotHere {
+    /// Members that are connected and don't hold it (any more), with their roles.
+    pub asked: Vec<String>,
+    /// Members that aren't connected, with their roles.
+    pub away: Vec<String>,
+}
+
+fn not_reachable(path: &str, others: usize, not_here: &NotHere) -> String {
+    let mut text = format!("the content of '{path}'");
+    if others > 0 {
+        text.push_str(&format!(" and of {others} others"));
+    }
+    text.push_str(" isn't on this device");
+    if not_here.asked.is_empty() {
+        text.push_str(", and no other member is connected");
+    } else {
+        text.push_str(&format!(
+            ", and no connected member holds it (asked: {})",
+            not_here.asked.join(", ")
+        ));
+    }
+    if !not_here.away.is_empty() {
+        text.push_str(&format!(
+            "; not connected, and may hold it: {}",
+            not_here.away.join(", ")
+        ));
+    }
+    text
+}
+
 impl EngineError {
     /// A defect, or a failure of the machine.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
@@ -182,6 +239,7 @@ impl EngineError {
             | Self::UnknownMember(_)
             | Self::UnknownPath(_)
             | Self::UnknownVersion(_)
+            | Self::NotThen(..)
             | Self::NotHeld(_) => ErrorKind::NotFound,
             Self::NameTaken(_)
             | Self::AlreadyMember(_)
@@ -192,6 +250,8 @@ impl EngineError {
             Self::BadName(_)
             | Self::AmbiguousMember(_)
             | Self::AmbiguousVersion(_)
+            | Self::DeletedVersion(_)
+            | Self::IsDirectory(_)
             | Self::WrongPassphrase
             | Self::PassphraseNeeded
             | Self::KeyRingUnused
@@ -202,6 +262,7 @@ impl EngineError {
             Self::Forbidden { .. } | Self::Removed => ErrorKind::Forbidden,
             Self::BeingBroughtUpToDate => ErrorKind::Unavailable,
             Self::Locked | Self::DeviceLocked | Self::SealedName(_) => ErrorKind::Locked,
+            Self::NotReachable { .. } | Self::Cancelled | Self::Paused => ErrorKind::Unavailable,
             Self::KeyRing(_) | Self::TimedOut(..) | Self::Stopping | Self::Network(_) => {
                 ErrorKind::Unavailable
             }

@@ -206,7 +206,11 @@ impl FolderFacts for Facts {
             Presence::Pending => (true, PackState::Stored),
             Presence::Released { durable: true, .. } => (false, PackState::Durable),
             Presence::Released { durable: false, .. } => (false, PackState::Stored),
-            Presence::Missing | Presence::Partial | Presence::Damaged => (true, PackState::Missing),
+            // What is wanted of the past is missing without being live.
+            Presence::Missing | Presence::Partial | Presence::Damaged => {
+                let live = self.or_absent(self.store.is_live(*pack), false);
+                (live, PackState::Missing)
+            }
         };
         Some(PackFacts {
             size: info.size,

@@ -10,6 +10,7 @@ mod members;
 mod parts;
 pub(crate) mod retention;
 mod upkeep;
+pub(crate) mod wanted;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

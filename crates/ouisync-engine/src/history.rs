@@ -123,6 +123,13 @@ pub struct FolderChange {
     pub counts: ChangeCounts,
 }
 
+impl Restored {
+    /// Names the state after it.
+    pub fn version(&self) -> Option<String> {
+        self.commit.as_ref().map(short)
+    }
+}
+
 impl FolderChange {
     /// Names the state after it.
     pub fn version(&self) -> String {
@@ -156,4 +163,81 @@ pub struct DeletedEntry {
     pub version: Option<String>,
     /// A file's last content can be read without fetching anything.
     pub here: bool,
+}
+
+/// Brings something back into the folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreRequest {
+    /// A file, a directory or the folder.
+    pub path: FolderPath,
+    /// In which state.
+    pub when: When,
+    /// Where to put it; where it was when absent.
+    pub to: Option<FolderPath>,
+    /// Take away what is there now and wasn't then.
+    pub exact: bool,
+    /// Bring back what can be had, and tell what can't.
+    pub partial: bool,
+}
+
+/// Which content of a past state is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// That of a file; of a directory none.
+    File,
+    /// All, or nothing at all.
+    All,
+    /// All that can be had; the rest is left out and named.
+    Reachable,
+}
+
+/// What was brought back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Files and links written.
+    pub files: u64,
+    /// Directories made.
+    pub directories: u64,
+    /// Bytes in the files.
+    pub bytes: u64,
+    /// Entries that were as they should be.
+    pub unchanged: u64,
+    /// Entries taken away, each with all that was in it.
+    pub removed: u64,
+    /// Where a directory was in the way of a file, and where the file was put instead.
+    pub beside: Vec<(FolderPath, FolderPath)>,
+    /// What nobody reachable holds.
+    pub missing: Vec<FolderPath>,
+    /// The folder's view shows it.
+    pub applied: bool,
+    /// The last commit of it; `None` when there was nothing to change.
+    pub commit: Option<CommitId>,
+}
+
+/// A past state whose content is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recalled {
+    /// Where it was.
+    pub path: FolderPath,
+    /// It is a file or link: the only entry.
+    pub is_leaf: bool,
+    /// Directories before what is in them; the folder's top is none of them.
+    pub entries: Vec<RecalledEntry>,
+    /// What nobody reachable holds.
+    pub missing: Vec<FolderPath>,
+    /// Who wrote a file or link, and when.
+    pub written: Option<(MemberId, Timestamp)>,
+    /// Names the version of a file or link.
+    pub version: Option<String>,
+}
+
+/// An entry of a past state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecalledEntry {
+    /// Names from what was asked for; empty for itself.
+    pub path: FolderPath,
+    /// What it was.
+    pub value: Value,
+    /// Its metadata.
+    pub metadata: Metadata,
 }

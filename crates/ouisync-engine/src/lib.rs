@@ -19,6 +19,7 @@ mod network;
 mod past;
 mod port;
 mod readable;
+pub mod recall;
 pub mod retention;
 mod shared;
 pub mod status;

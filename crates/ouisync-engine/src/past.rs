@@ -35,6 +35,8 @@ use crate::{
     readable::Readable,
 };
 
+pub(crate) use events::show;
+
 /// Fewest digits that name a version.
 const MIN_DIGITS: usize = 4;
 
@@ -180,12 +182,6 @@ impl Past {
                 self.timeline.closure(self.timeline.find(digits)?)?
             }
         };
-        Ok(State { included })
-    }
-
-    /// The state that a commit made.
-    pub(crate) fn state_of(&self, commit: CommitId) -> Result<State, EngineError> {
-        let included = self.timeline.closure(commit)?;
         Ok(State { included })
     }
 

@@ -104,7 +104,7 @@ impl Announcer {
 }
 
 /// Runs `job` on the folder's thread and waits for its answer.
-fn on_folder<T: Send + 'static>(
+pub(crate) fn on_folder<T: Send + 'static>(
     sender: &FolderSender,
     job: impl FnOnce(&mut Folder) -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
@@ -241,6 +241,46 @@ impl Port {
         Ok(())
     }
 
+    /// Like [`FolderAccess::commit`]; also adds packs again that hold what the operations refer to.
+    pub(crate) fn commit_with(
+        &self,
+        mut operations: Vec<Operation>,
+        records: Vec<(ViewKey, Option<Vec<u8>>)>,
+        again: Vec<(PackTable, PackSize)>,
+    ) -> Result<Option<CommitId>, EngineError> {
+        self.move_inline(&mut operations)?;
+        if let Some((_, mut ingest)) = lock(&self.ingest).take() {
+            ingest.flush()?;
+        }
+        let _announcing = lock(&self.announcer.announcing);
+        let mut packs = self.announcer.take();
+        if !packs.is_empty() {
+            self.announcer.sync()?;
+        }
+        // Packs that are referred to anew are added anew, so that a concurrent release doesn't take them away.
+        let fresh: BTreeSet<_> = packs.iter().map(|(table, _)| table.pack).collect();
+        let reused = std::mem::take(&mut *lock(&self.reused));
+        packs.extend(
+            reused
+                .into_iter()
+                .filter(|(pack, _)| !fresh.contains(pack))
+                // With the places that are referred to: what an older add told goes when that one is released.
+                .map(|(pack, (size, chunks))| (PackTable { pack, chunks }, size)),
+        );
+        let known: BTreeSet<_> = packs.iter().map(|(table, _)| table.pack).collect();
+        packs.extend(
+            again
+                .into_iter()
+                .filter(|(table, _)| !known.contains(&table.pack)),
+        );
+        on_folder(&self.sender, move |folder| {
+            folder.commit(operations, packs, Vec::new(), |batch| {
+                put_records(batch, records);
+                Ok(())
+            })
+        })
+    }
+
     fn write_index(
         &self,
         change: impl FnOnce(&mut IndexBatch) -> Result<(), EngineError>,
@@ -364,34 +404,10 @@ impl FolderAccess for Port {
 
     fn commit(
         &self,
-        mut operations: Vec<Operation>,
+        operations: Vec<Operation>,
         records: Vec<(ViewKey, Option<Vec<u8>>)>,
     ) -> Result<Option<CommitId>, EngineError> {
-        self.move_inline(&mut operations)?;
-        if let Some((_, mut ingest)) = lock(&self.ingest).take() {
-            ingest.flush()?;
-        }
-        let _announcing = lock(&self.announcer.announcing);
-        let mut packs = self.announcer.take();
-        if !packs.is_empty() {
-            self.announcer.sync()?;
-        }
-        // Packs that are referred to anew are added anew, so that a concurrent release doesn't take them away.
-        let fresh: BTreeSet<_> = packs.iter().map(|(table, _)| table.pack).collect();
-        let reused = std::mem::take(&mut *lock(&self.reused));
-        packs.extend(
-            reused
-                .into_iter()
-                .filter(|(pack, _)| !fresh.contains(pack))
-                // With the places that are referred to: what an older add told goes when that one is released.
-                .map(|(pack, (size, chunks))| (PackTable { pack, chunks }, size)),
-        );
-        on_folder(&self.sender, move |folder| {
-            folder.commit(operations, packs, Vec::new(), |batch| {
-                put_records(batch, records);
-                Ok(())
-            })
-        })
+        self.commit_with(operations, records, Vec::new())
     }
 
     fn files(&self) -> Result<u64, EngineError> {

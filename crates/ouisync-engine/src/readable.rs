@@ -10,7 +10,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use ouisync_crypto::{commit::Commit, keys::FolderKeys, roster::Roster};
+use ouisync_crypto::{
+    commit::Commit, keys::FolderKeys, pack::frames_of_plaintext, roster::Roster,
+};
 use ouisync_model::{
     id::{ChunkId, CommitId, MemberId, NodeId, PackId},
     name::Name,
@@ -406,6 +408,40 @@ impl Readable {
 
     fn chunk_reader(&self) -> ChunkReader<Index, Arc<Store>> {
         ChunkReader::new(self.read_keys(), self.index.clone(), self.store.clone())
+    }
+
+    /// A pack's size: as the store knows it, else as its table says, since a pack is of the least class that holds its chunks.
+    pub(crate) fn pack_size(&self, pack: &PackId) -> Result<PackSize, EngineError> {
+        if let Some(info) = self.store.pack(*pack)? {
+            return Ok(info.size);
+        }
+        let table = self.pack_table(pack)?;
+        let end = table
+            .chunks
+            .iter()
+            .map(|place| u64::from(place.offset) + u64::from(place.stored))
+            .max();
+        let frames = frames_of_plaintext(0..end.unwrap_or(1)).end;
+        PackSize::for_frames(frames.into())
+            .ok_or_else(|| EngineError::internal(format!("the table of pack {pack} is too long")))
+    }
+
+    /// Where the chunks of a pack lie.
+    pub(crate) fn pack_table(&self, pack: &PackId) -> Result<PackTable, EngineError> {
+        let mut chunks = Vec::new();
+        for chunk in self.index.pack_chunks(pack)? {
+            let places = self.index.places(&chunk)?.into_iter();
+            chunks.extend(
+                places
+                    .filter(|(other, _)| other == pack)
+                    .map(|(_, place)| place),
+            );
+        }
+        chunks.sort_unstable_by_key(|place| place.offset);
+        Ok(PackTable {
+            pack: *pack,
+            chunks,
+        })
     }
 
     /// What the timeline depends on; ask before the index is read.

@@ -35,6 +35,7 @@ pub mod notes;
 mod open;
 pub mod packs;
 mod sync;
+mod wanted;
 
 /// How a store behaves.
 #[derive(Clone)]
@@ -109,7 +110,9 @@ pub(crate) struct State {
     pub(crate) heads: BTreeSet<CommitId>,
     /// Live packs that are not whole here.
     missing: BTreeMap<PackId, PackSize>,
-    /// Packs of which frames come in; all are in `missing`.
+    /// Packs that are not live, not whole here, and wanted nevertheless.
+    wanted: BTreeSet<PackId>,
+    /// Packs of which frames come in; all are in `missing` or `wanted`.
     partials: HashMap<PackId, Coming>,
     /// Whole packs that are not durable.
     pending: BTreeSet<PackId>,
@@ -119,9 +122,8 @@ pub(crate) struct State {
     stored_packs: u64,
     /// Those of them that are live, in bytes.
     live_bytes: u64,
-    /// Bytes of all packs in `missing`, and what of them has come in.
+    /// Bytes of all packs in `missing`.
     missing_bytes: u64,
-    received_bytes: u64,
     /// The catalogue has batches that a power cut may take.
     dirty: bool,
     /// Directories under `packs/` that exist; names of new ones are not durable yet.
@@ -352,18 +354,16 @@ impl State {
         if let Some(record) = after {
             self.count_in(pack, &record);
         }
-        if self.missing.contains_key(&pack) {
+        if self.missing.contains_key(&pack) || self.wanted.contains(&pack) {
             return None;
         }
         let coming = self.partials.remove(&pack)?;
-        self.received_bytes -= coming.received;
         Some(coming.partial)
     }
 
     fn add_partial(&mut self, partial: Partial) -> Arc<Mutex<Partial>> {
         let (pack, received) = (partial.hashes.pack(), partial.received_bytes());
         let partial = Arc::new(Mutex::new(partial));
-        self.received_bytes += received;
         self.partials.insert(
             pack,
             Coming {
@@ -377,13 +377,13 @@ impl State {
     fn count_received(&mut self, pack: PackId, bytes: u64) {
         if let Some(coming) = self.partials.get_mut(&pack) {
             coming.received += bytes;
-            self.received_bytes += bytes;
         }
     }
 
     fn count_out(&mut self, pack: PackId, record: &PackRecord) {
         self.pending.remove(&pack);
         self.damaged.remove(&pack);
+        self.wanted.remove(&pack);
         if record.presence.is_whole() {
             self.stored_bytes -= record.size.bytes();
             self.stored_packs -= 1;
@@ -413,9 +413,13 @@ impl State {
                 self.live_bytes += record.size.bytes();
             }
         }
-        if record.is_live() && matches!(record.presence, Presence::Missing | Presence::Partial) {
-            self.missing.insert(pack, record.size);
-            self.missing_bytes += record.size.bytes();
+        if matches!(record.presence, Presence::Missing | Presence::Partial) {
+            if record.is_live() {
+                self.missing.insert(pack, record.size);
+                self.missing_bytes += record.size.bytes();
+            } else {
+                self.wanted.insert(pack);
+            }
         }
     }
 }

@@ -16,14 +16,14 @@ use crate::{
     sse::Parser,
 };
 
-struct Messages {
+pub(super) struct Messages {
     streaming: Streaming,
     parser: Parser,
     ready: VecDeque<Vec<u8>>,
 }
 
 impl Messages {
-    fn new(streaming: Streaming) -> Self {
+    pub(super) fn new(streaming: Streaming) -> Self {
         Self {
             streaming,
             parser: Parser::default(),
@@ -31,7 +31,7 @@ impl Messages {
         }
     }
 
-    async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(message) = self.ready.pop_front() {
                 let message = serde_json::from_slice(&message)

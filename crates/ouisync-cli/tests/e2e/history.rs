@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::node::{Node, converge, until};
+use crate::node::{Node, converge, find, noise, until};
 
 fn history(node: &Node, path: &str) -> Value {
     node.json(&["history", path])
@@ -81,4 +81,188 @@ fn every_saved_version_is_known_to_every_member_and_who_made_it() {
     assert_eq!(deleted[1]["author"]["name"], "Bob", "{deleted}");
     assert_eq!(alice.run(&["history", "Notes:nothing"]).code, 5);
     assert_eq!(alice.run(&["history", "/somewhere else"]).code, 5);
+}
+
+/// The bytes that `show` writes.
+fn shown(node: &Node, what: &str) -> Vec<u8> {
+    let output = node.command().args(["show", what]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: {text}");
+    output.stdout
+}
+
+/// The names of the versions of a file, the newest first.
+fn versions(node: &Node, path: &str) -> Vec<Value> {
+    history(node, path)["versions"].as_array().unwrap().clone()
+}
+
+#[test]
+fn what_this_device_no_longer_holds_comes_back_from_the_safe() {
+    let mut alice = Node::idle("Alice");
+    // It removes what it released at once, the safe keeps it.
+    alice.arguments = vec!["--upkeep", "1", "--grace", "0"];
+    alice.start();
+    let mut pi = Node::started("Raspberry");
+    let (first, second) = (noise(1, 900_000), noise(2, 900_000));
+    let gone = noise(3, 700_000);
+    alice.write("photo.raw", &first);
+    alice.write("albums/old/lost.raw", &gone);
+    alice.create();
+    pi.join(&alice.invite("safe"), "safe");
+    alice.wait();
+    let all = alice.status()["stored_bytes"].as_u64().unwrap();
+    alice.write("photo.raw", &second);
+    fs::remove_dir_all(alice.files.join("albums")).unwrap();
+    alice.wait();
+    until("the old packs are gone from Alice's device", || {
+        alice.status()["stored_bytes"].as_u64().unwrap() < all
+            && versions(&alice, "Notes:photo.raw")[1]["here"] == false
+            && alice.json(&["deleted", "Notes"])[2]["here"] == false
+    });
+    let old = versions(&alice, "Notes:photo.raw")[1]["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+
+    // Nobody else holds it: told at once, nothing changed.
+    assert_eq!(pi.terminate(), Some(0));
+    let refused = alice.run(&["restore", "Notes:photo.raw", "--version", &old]);
+    assert_eq!(refused.code, 10, "{} {}", refused.stdout, refused.stderr);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("Raspberry"), "{message}");
+    assert_eq!(fs::read(alice.files.join("photo.raw")).unwrap(), second);
+
+    pi.start();
+    alice.json(&["connect", &pi.address()]);
+    assert_eq!(shown(&alice, &format!("Notes:photo.raw@{old}")), first);
+    let path = alice.files.join("photo.raw");
+    let done = alice.json(&["restore", path.to_str().unwrap(), "--version", &old]);
+    assert_eq!(
+        (&done["files"], &done["applied"]),
+        (&1.into(), &true.into())
+    );
+    assert_eq!(fs::read(&path).unwrap(), first);
+    // What was there is a version now, and nothing else.
+    let now = versions(&alice, "Notes:photo.raw");
+    assert_eq!(now.len(), 3, "{now:?}");
+    let replaced = now[1]["version"].as_str().unwrap();
+    assert_eq!(
+        shown(&alice, &format!("Notes:photo.raw@{replaced}")),
+        second
+    );
+
+    let done = alice.json(&["restore", "Notes:albums"]);
+    assert_eq!(
+        (&done["files"], &done["directories"]),
+        (&1.into(), &2.into()),
+        "{done}"
+    );
+    let lost = alice.files.join("albums/old/lost.raw");
+    assert_eq!(fs::read(lost).unwrap(), gone);
+    assert_eq!(alice.json(&["deleted", "Notes"]), serde_json::json!([]));
+    alice.wait();
+    alice.verify();
+
+    // A newcomer reads versions that it never had.
+    let bob = Node::started("Bob");
+    let link = alice.invite("reader");
+    bob.json(&["connect", &pi.address()]);
+    bob.join(&link, "reader");
+    converge(&[&alice, &bob]);
+    let then = bob.scratch().join("then");
+    let at = now[1]["counts_from"].as_str().unwrap();
+    let target = then.to_str().unwrap();
+    bob.json(&["browse", "Notes", "--at", at, target]);
+    assert_eq!(fs::read(then.join("photo.raw")).unwrap(), second);
+    let refused = bob.run(&["restore", "Notes:photo.raw", "--at", at]);
+    assert_eq!(refused.code, 7, "{}", refused.stderr);
+    // Not into what is there, nor into the folder.
+    assert_eq!(bob.run(&["browse", "Notes", "--at", at, target]).code, 6);
+    let inside = bob.files.join("then");
+    let refused = bob.run(&["browse", "Notes", "--at", at, inside.to_str().unwrap()]);
+    assert_eq!(refused.code, 6, "{}", refused.stderr);
+    assert_eq!(find(&pi.home, &["photo.raw", "albums"]), None);
+}
+
+#[test]
+fn a_restore_keeps_what_is_there_and_diff_tells_it_apart() {
+    let alice = Node::started("Alice");
+    alice.write("a.txt", "one\ntwo\nthree\n");
+    alice.write("d/inner.txt", "inner\n");
+    alice.create();
+    until("all is recorded", || alice.status()["files"] == 2);
+    let changes = history(&alice, "Notes");
+    let then = changes["changes"][0]["counts_from"].as_str().unwrap();
+    alice.write("a.txt", "one\n2\nthree\n");
+    fs::remove_dir_all(alice.files.join("d")).unwrap();
+    // A file is where a directory was, and a directory where a file is to be.
+    alice.write("d", "a file now\n");
+    alice.write("new.txt", "new\n");
+    until("the edits are recorded", || {
+        alice.status()["files"] == 3 && actions(&alice, "Notes:a.txt").len() == 2
+    });
+    let diff = alice.json(&["diff", "Notes:a.txt"]);
+    let text = diff["text"].as_str().unwrap();
+    assert!(text.contains("-two\n+2\n"), "{text}");
+    assert_eq!(
+        (&diff["equal"], &diff["binary"]),
+        (&false.into(), &false.into())
+    );
+
+    // This edit isn't recorded when the restore begins.
+    alice.write("a.txt", "one\n2, unsaved\nthree\n");
+    let done = alice.json(&["restore", "Notes", "--at", then]);
+    assert_eq!(done["applied"], true, "{done}");
+    assert_eq!(alice.read("a.txt"), "one\ntwo\nthree\n");
+    assert_eq!(alice.read("d/inner.txt"), "inner\n");
+    assert_eq!(alice.read("new.txt"), "new\n");
+    let kept = versions(&alice, "Notes:a.txt");
+    assert_eq!(kept.len(), 4, "{kept:?}");
+    let unsaved = kept[1]["version"].as_str().unwrap();
+    assert_eq!(
+        shown(&alice, &format!("Notes:a.txt@{unsaved}")),
+        b"one\n2, unsaved\nthree\n"
+    );
+    let file = history(&alice, "Notes:d")["changes"].clone();
+    assert!(file.is_array(), "the directory is what is there now");
+
+    // Exactly as it was, and back again.
+    let before = history(&alice, "Notes")["changes"][0]["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    alice.json(&["restore", "Notes", "--at", then, "--exact"]);
+    assert!(!alice.files.join("new.txt").exists());
+    alice.json(&["restore", "Notes", "--version", &before]);
+    assert_eq!(alice.read("new.txt"), "new\n");
+
+    // Elsewhere: in the folder, and outside.
+    alice.json(&[
+        "restore",
+        "Notes:a.txt",
+        "--version",
+        unsaved,
+        "--to",
+        "Notes:copies/b.txt",
+    ]);
+    assert_eq!(alice.read("copies/b.txt"), "one\n2, unsaved\nthree\n");
+    let outside = alice.scratch().join("out/c.txt");
+    alice.json(&[
+        "restore",
+        &format!("Notes:a.txt@{unsaved}"),
+        "--to",
+        outside.to_str().unwrap(),
+    ]);
+    assert_eq!(
+        fs::read_to_string(&outside).unwrap(),
+        "one\n2, unsaved\nthree\n"
+    );
+    assert_eq!(alice.run(&["restore", "Notes"]).code, 2);
+    assert_eq!(
+        alice
+            .run(&["restore", "Notes:a.txt", "--at", "1999-01-01"])
+            .code,
+        5
+    );
+    alice.verify();
 }

@@ -1,27 +1,39 @@
 //! The device's answers about folders' past.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use ouisync_api::{
     error::ErrorBody,
     history::{
-        Action, Author, Change, Deleted, DeletedRequest, EntryKind, History, HistoryRequest,
+        Action, Author, Beside, BrowseRequest, Change, ContentRequest, Deleted, DeletedRequest,
+        EntryKind, Found, History, HistoryRequest, Phase, RestoreRequest, Restored, Selection,
         Version,
     },
     moment::Moment,
 };
 use ouisync_engine::{
     engine::history::Authors,
-    history::{self, DeletedEntry, Events, FileVersion, FolderChange, FolderPath, HistoryQuery},
+    error::EngineError,
+    history::{
+        self, DeletedEntry, Events, FileVersion, FolderChange, FolderPath, HistoryQuery, Recalled,
+        Wanted, When,
+    },
+    recall::{RecallPhase, RecallProgress},
+    status::FolderSummary,
+    view::FolderView,
 };
 use ouisync_model::{
     id::{MemberId, Timestamp},
     name::Name,
-    operation::Value,
+    operation::{FileContent, Value},
 };
+use tokio::sync::{mpsc, watch};
 
-use super::{Device, service::engine};
+use super::{Device, service::engine, write_out};
 use crate::{
     refusal::invalid,
-    service::{PastService, Reply},
+    service::{Content, PastService, Reply, WorkWatch},
 };
 
 /// Entries of history when the request doesn't say.
@@ -71,6 +83,201 @@ impl PastService for Device {
             Ok(found.iter().map(|entry| deleted(entry, &authors)).collect())
         })
     }
+
+    fn find_version(
+        &self,
+        folder: String,
+        request: ContentRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Found> {
+        Box::pin(async move {
+            let summary = self.inner.find(&folder)?;
+            let found = self.recall(&summary, &request.selection, progress).await?;
+            let authors = engine(self.inner.engine.authors(summary.folder))?;
+            let leaf = found.entries.first().filter(|_| found.is_leaf);
+            let (kind, size) = leaf
+                .and_then(|entry| kind(&entry.value))
+                .unwrap_or((EntryKind::Directory, 0));
+            let written = found.written.as_ref();
+            Ok(Found {
+                path: text(&found.path),
+                kind,
+                size,
+                time: written.map(|(_, time)| time.to_rfc3339()),
+                author: written.map(|(member, _)| author(member, &authors)),
+                version: found.version,
+            })
+        })
+    }
+
+    fn content(&self, folder: String, request: ContentRequest) -> Reply<'_, Content> {
+        Box::pin(async move {
+            let summary = self.inner.find(&folder)?;
+            let (progress, _listening) = watch::channel((Phase::Looking, 0, 0));
+            let found = self.recall(&summary, &request.selection, progress).await?;
+            let Some(entry) = found.entries.into_iter().next().filter(|_| found.is_leaf) else {
+                return Err(invalid(
+                    format!("'{}' is a directory and has no content", text(&found.path)),
+                    "Write it out with 'ouisync browse'.",
+                ));
+            };
+            let view = engine(self.inner.engine.view(summary.folder))?;
+            let (sender, receiver) = mpsc::channel(4);
+            match entry.value {
+                Value::File(content) => {
+                    tokio::task::spawn_blocking(move || send_content(&view, &content, &sender));
+                }
+                Value::Symlink(target) => {
+                    // The channel is new and has room.
+                    let _ = sender.try_send(Ok(Bytes::from(target)));
+                }
+                Value::Directory | Value::Deleted => {}
+            }
+            Ok(receiver)
+        })
+    }
+
+    fn restore(
+        &self,
+        folder: String,
+        request: RestoreRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Restored> {
+        Box::pin(async move {
+            let summary = self.inner.find(&folder)?;
+            let (path, when) = selected(&request.selection)?;
+            let request = history::RestoreRequest {
+                path,
+                when,
+                to: request.to.as_deref().map(names).transpose()?,
+                exact: request.exact,
+                partial: request.partial,
+            };
+            let progress = Box::new(Telling(Arc::new(progress)));
+            let restoring = self.inner.engine.restore(summary.folder, request, progress);
+            let done = engine(restoring.await)?;
+            let beside = done.beside.iter().map(|(path, to)| Beside {
+                path: text(path),
+                to: text(to),
+            });
+            Ok(Restored {
+                files: done.files,
+                directories: done.directories,
+                bytes: done.bytes,
+                unchanged: done.unchanged,
+                removed: done.removed,
+                beside: beside.collect(),
+                missing: done.missing.iter().map(|path| text(path)).collect(),
+                applied: done.applied,
+                version: done.version(),
+            })
+        })
+    }
+
+    fn browse(
+        &self,
+        folder: String,
+        request: BrowseRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Restored> {
+        Box::pin(async move {
+            let summary = self.inner.find(&folder)?;
+            let target = self.inner.outside(&request.target).await?;
+            let (path, when) = selected(&request.selection)?;
+            let progress = Arc::new(progress);
+            let wanted = if request.partial {
+                Wanted::Reachable
+            } else {
+                Wanted::All
+            };
+            let telling = Box::new(Telling(progress.clone()));
+            let recalling = self
+                .inner
+                .engine
+                .recall(summary.folder, path, when, wanted, telling);
+            let found = engine(recalling.await)?;
+            let view = engine(self.inner.engine.view(summary.folder))?;
+            let written = super::blocking(move || {
+                write_out::write(&view, &found, &target, &mut Telling(progress))
+            });
+            written.await
+        })
+    }
+}
+
+impl Device {
+    async fn recall(
+        &self,
+        summary: &FolderSummary,
+        selection: &Selection,
+        progress: WorkWatch,
+    ) -> Result<Recalled, ErrorBody> {
+        let (path, when) = selected(selection)?;
+        let telling = Box::new(Telling(Arc::new(progress)));
+        let recalling = self
+            .inner
+            .engine
+            .recall(summary.folder, path, when, Wanted::File, telling);
+        engine(recalling.await)
+    }
+}
+
+/// Tells the work's progress to whoever listens.
+struct Telling(Arc<WorkWatch>);
+
+impl RecallProgress for Telling {
+    fn tell(&mut self, phase: RecallPhase, done: u64, total: u64) -> bool {
+        let phase = match phase {
+            RecallPhase::Looking => Phase::Looking,
+            RecallPhase::Fetching => Phase::Fetching,
+            RecallPhase::Writing => Phase::Writing,
+        };
+        self.0.send_if_modified(|told| {
+            let changed = *told != (phase, done, total);
+            *told = (phase, done, total);
+            changed
+        });
+        !self.0.is_closed()
+    }
+}
+
+/// Sends content until its end or until nobody takes it.
+fn send_content(
+    view: &FolderView,
+    content: &FileContent,
+    sender: &mpsc::Sender<Result<Bytes, std::io::Error>>,
+) {
+    let read = || -> Result<(), EngineError> {
+        let mut stream = view.open(content)?;
+        while let Some((_, bytes)) = stream.next_chunk()? {
+            if sender.blocking_send(Ok(bytes)).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = read() {
+        tracing::warn!(%error, "content of a version can't be read");
+        // The reader may be gone; then nobody needs to know.
+        let _ = sender.blocking_send(Err(std::io::Error::other(error)));
+    }
+}
+
+/// What a request selects.
+fn selected(selection: &Selection) -> Result<(FolderPath, When), ErrorBody> {
+    let path = names(selection.path.as_deref().unwrap_or_default())?;
+    let when = match (&selection.at, &selection.version) {
+        (None, None) => When::Latest,
+        (Some(at), None) => When::At(moment(at)?),
+        (None, Some(version)) => When::Version(version.clone()),
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                "both a time and a version are given",
+                "Give one of them.",
+            ));
+        }
+    };
+    Ok((path, when))
 }
 
 /// The names of a path; empty parts and a leading `/` don't count.

@@ -45,6 +45,29 @@ pub(super) fn prepare(
     Ok(canonical)
 }
 
+/// A place for something that is no folder's directory: neither the home's, nor in a folder, whose view would take it for a
+/// change, nor around one.
+pub(super) fn outside(
+    path: &Path,
+    home: &Path,
+    roots: &[(String, PathBuf)],
+) -> Result<PathBuf, ErrorBody> {
+    let resolved = resolve(path)?;
+    let name = roots
+        .iter()
+        .find(|(_, root)| related(&resolved, root))
+        .map(|(name, _)| format!("the folder '{name}'"))
+        .or_else(|| related(&resolved, home).then(|| "OuiSync's own home".to_owned()));
+    match name {
+        None => Ok(resolved),
+        Some(name) => Err(ErrorBody::new(
+            ErrorKind::Conflict,
+            format!("{} is in or around {name}", path.display()),
+            "Choose a place outside; nothing was changed. 'ouisync restore' puts something back into a folder.",
+        )),
+    }
+}
+
 fn unusable(path: &Path, error: &io::Error) -> ErrorBody {
     refusal::invalid(
         format!(

@@ -102,6 +102,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(events))
         .merge(directory::long())
         .merge(retention::long())
+        .merge(past::long())
         .layer(middleware::from_fn_with_state(
             api.clone(),
             guard::until_stopping,

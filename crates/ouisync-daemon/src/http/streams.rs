@@ -12,23 +12,29 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::body::Frame;
-use ouisync_api::{data::CheckUpdate, event::Event};
+use ouisync_api::{
+    data::CheckUpdate,
+    error::ErrorBody,
+    event::Event,
+    history::{Phase, Update},
+};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::routes::Api;
+use crate::service::{Content, WorkWatch};
 
 /// Silence after which a comment shows that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events that a reader may be behind, beside the broadcast's own.
 const BACKLOG: usize = 16;
 
-/// A body that others write into.
-struct Channel(mpsc::Receiver<Bytes>);
+/// A body that others write into; an error in it breaks the connection, so that nobody takes what came for all.
+struct Channel<E>(mpsc::Receiver<Result<Bytes, E>>);
 
-impl hyper::body::Body for Channel {
+impl<E> hyper::body::Body for Channel<E> {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = E;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -36,12 +42,27 @@ impl hyper::body::Body for Channel {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.0
             .poll_recv(context)
-            .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            .map(|bytes| bytes.map(|bytes| bytes.map(Frame::data)))
     }
 }
 
-fn open() -> (mpsc::Sender<Bytes>, Response) {
+/// Where messages are written.
+struct Messages(mpsc::Sender<Result<Bytes, std::convert::Infallible>>);
+
+impl Messages {
+    /// False when the reader is gone.
+    async fn send(&self, message: Bytes) -> bool {
+        self.0.send(Ok(message)).await.is_ok()
+    }
+
+    async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+fn open() -> (Messages, Response) {
     let (sender, receiver) = mpsc::channel(BACKLOG);
+    let sender = Messages(sender);
     let mut response = Body::new(Channel(receiver)).into_response();
     let headers = response.headers_mut();
     headers.insert(
@@ -65,7 +86,7 @@ pub(super) fn events(api: Api) -> Response {
     tokio::spawn(async move {
         // At once, so that the reader knows that nothing is missed from here on.
         let mut next = Bytes::from_static(b": here\n\n");
-        while sender.send(next).await.is_ok() {
+        while sender.send(next).await {
             next = tokio::select! {
                 event = events.recv() => match event {
                     Ok(event) => message(&event),
@@ -111,7 +132,7 @@ pub(super) fn check(api: Api, folder: Option<String>) -> Response {
                 () = sender.closed() => return,
                 () = api.stopping.cancelled() => return,
             };
-            if sender.send(update).await.is_err() {
+            if !sender.send(update).await {
                 return;
             }
         };
@@ -125,5 +146,58 @@ pub(super) fn check(api: Api, folder: Option<String>) -> Response {
         }
         let _ = sender.send(message(&last)).await;
     });
+    response
+}
+
+/// Work's progress and outcome; the work stops when the reader goes.
+pub(super) fn work<T, W>(api: Api, start: impl FnOnce(Api, WorkWatch) -> W) -> Response
+where
+    T: Serialize + Send + 'static,
+    W: Future<Output = Result<T, ErrorBody>> + Send + 'static,
+{
+    let (sender, response) = open();
+    let (progress, mut seen) = watch::channel((Phase::Looking, 0, 0));
+    let stopping = api.stopping.clone();
+    let work = start(api, progress);
+    tokio::spawn(async move {
+        let mut work = std::pin::pin!(work);
+        let last = |outcome| match outcome {
+            Ok(outcome) => Update::Outcome { outcome },
+            Err(error) => Update::Failed { error },
+        };
+        let last = loop {
+            let update = tokio::select! {
+                outcome = &mut work => break last(outcome),
+                changed = seen.changed() => match changed {
+                    Ok(()) => {
+                        let (phase, done, total) = *seen.borrow_and_update();
+                        message(&Update::<T>::Progress { phase, done, total })
+                    }
+                    // The work is about to end.
+                    Err(_) => break last((&mut work).await),
+                },
+                () = tokio::time::sleep(KEEP_ALIVE) => Bytes::from_static(b": still here\n\n"),
+                () = sender.closed() => return,
+                () = stopping.cancelled() => return,
+            };
+            if !sender.send(update).await {
+                return;
+            }
+        };
+        // The reader may be gone; then nobody needs to know.
+        let _ = sender.send(message(&last)).await;
+    });
+    response
+}
+
+/// Bytes as they are.
+pub(super) fn content(content: Content) -> Response {
+    let mut response = Body::new(Channel(content)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -7,8 +7,12 @@ use ouisync_model::id::{FolderId, MemberId};
 use super::{Engine, blocking};
 use crate::{
     error::EngineError,
-    history::{DeletedEntry, FolderPath, History, HistoryQuery},
+    history::{
+        DeletedEntry, FolderPath, History, HistoryQuery, Recalled, RestoreRequest, Restored,
+        Wanted, When,
+    },
     past::Past,
+    recall::{Recall, RecallProgress},
     status::Role,
 };
 
@@ -48,6 +52,41 @@ impl Engine {
         Ok(Authors {
             names: folder.shared.names(),
             own: folder.shared.snapshot().own_member,
+        })
+    }
+
+    /// Brings something back into the folder, as an ordinary change.
+    pub async fn restore(
+        &self,
+        folder: FolderId,
+        request: RestoreRequest,
+        mut progress: Box<dyn RecallProgress>,
+    ) -> Result<Restored, EngineError> {
+        let recall = self.recalling(folder).await?;
+        blocking(move || recall.restore(&request, &mut *progress)).await
+    }
+
+    /// Finds a past state and fetches its content from whoever holds it; [`Self::view`] reads that.
+    pub async fn recall(
+        &self,
+        folder: FolderId,
+        path: FolderPath,
+        when: When,
+        wanted: Wanted,
+        mut progress: Box<dyn RecallProgress>,
+    ) -> Result<Recalled, EngineError> {
+        let recall = self.recalling(folder).await?;
+        blocking(move || recall.recall(&path, &when, wanted, &mut *progress)).await
+    }
+
+    async fn recalling(&self, folder: FolderId) -> Result<Recall, EngineError> {
+        let past = self.past(folder).await?;
+        let running = self.folder(&folder)?;
+        Ok(Recall {
+            shared: running.shared.clone(),
+            store: running.store.clone(),
+            sender: running.sender.clone(),
+            past,
         })
     }
 

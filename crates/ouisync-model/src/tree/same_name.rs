@@ -42,6 +42,13 @@ impl<'a> ContentKey<'a> {
     }
 }
 
+impl Value {
+    /// Whether the two are shown as one: the same bytes, or the same link. What is deleted is never shown.
+    pub fn shows_as(&self, other: &Self) -> bool {
+        ContentKey::of(self).is_some_and(|key| Some(key) == ContentKey::of(other))
+    }
+}
+
 /// The entries that existing `nodes` of one name make, each still under `raw_name`: the first keeps it, the others are marked as
 /// conflicts, the greatest stamp first.
 pub(super) fn entries(raw_name: &Name, nodes: &BTreeMap<NodeId, NodeState>) -> Vec<Entry> {

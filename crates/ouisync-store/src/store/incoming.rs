@@ -55,7 +55,7 @@ impl Store {
             }
             match draft.pack(pack)? {
                 Some(record) if record.presence.is_whole() => Ok(()),
-                Some(record) if record.is_live() && record.presence != Presence::Damaged => {
+                Some(record) if record.presence != Presence::Damaged => {
                     if record.size.frames() as usize != hashes.as_slice().len() {
                         return Err(StoreError::HashesWrong(pack));
                     }
@@ -183,7 +183,6 @@ impl Store {
         match record.presence {
             presence if presence.is_whole() => return Ok(None),
             Presence::Damaged => return Err(StoreError::PackDamaged(pack)),
-            _ if !record.is_live() => return Err(StoreError::UnknownPack(pack)),
             _ => {}
         }
         let hashes = self.frame_hashes(pack)?;

@@ -48,6 +48,7 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
         chains: BTreeMap::new(),
         heads: BTreeSet::new(),
         missing: BTreeMap::new(),
+        wanted: BTreeSet::new(),
         partials: HashMap::new(),
         pending: BTreeSet::new(),
         damaged: BTreeSet::new(),
@@ -55,7 +56,6 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
         stored_packs: 0,
         live_bytes: 0,
         missing_bytes: 0,
-        received_bytes: 0,
         // So may it have left catalogue batches that are not durable.
         dirty: true,
         directories: BTreeSet::new(),
@@ -140,8 +140,10 @@ impl Store {
             let record: PackRecord = decode(key::PACK, value)?;
             unknown.remove(&pack);
             let sound = match record.presence {
-                // A file may have come without the record that says so.
-                Presence::Missing | Presence::Partial => !files.contains_key(&pack),
+                // A file may have come without the record that says so; and nobody waits any more for what isn't live.
+                Presence::Missing | Presence::Partial => {
+                    record.is_live() && !files.contains_key(&pack)
+                }
                 Presence::Pending => false,
                 Presence::Stored => files.get(&pack) == Some(&record.size.bytes()),
                 Presence::Damaged => true,

@@ -26,9 +26,9 @@ const FORGET_FROM: u64 = 4 << 20;
 /// What of a pack is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackState {
-    /// Live, nothing of it is here.
+    /// Live or wanted, nothing of it is here.
     Missing,
-    /// Live, its frame hashes are known and some frames may be here.
+    /// Live or wanted, its frame hashes are known and some frames may be here.
     Partial,
     /// Whole and readable, but a power cut may take it.
     Pending,
@@ -117,12 +117,18 @@ impl Store {
     /// Figures about the store's packs; costs nothing.
     pub fn totals(&self) -> Totals {
         let state = self.state();
+        // What came of packs that are only wanted isn't missed.
+        let received = state.partials.iter();
+        let received: u64 = received
+            .filter(|(pack, _)| state.missing.contains_key(pack))
+            .map(|(_, coming)| coming.received)
+            .sum();
         Totals {
             stored_packs: state.stored_packs,
             stored_bytes: state.stored_bytes,
             live_bytes: state.live_bytes,
             missing_packs: state.missing.len() as u64,
-            missing_bytes: state.missing_bytes.saturating_sub(state.received_bytes),
+            missing_bytes: state.missing_bytes.saturating_sub(received),
             pending_packs: state.pending.len() as u64,
             damaged_packs: state.damaged.len() as u64,
         }

@@ -477,3 +477,81 @@ fn many_threads_share_a_store() {
     assert_eq!(synced, all);
     assert!(is_clean(&store) && store.missing_bytes() == 0);
 }
+
+#[test]
+fn a_pack_of_the_past_comes_when_it_is_wanted() {
+    let home = Home::new();
+    let (pack, other) = (Pack::new("p", 8), Pack::new("q", 2));
+    let store = home.open();
+    let free = store.totals();
+    assert!(store.want_pack(pack.id, pack.size).unwrap());
+    assert!(store.want_pack(other.id, other.size).unwrap());
+    assert!(!store.is_live(pack.id).unwrap());
+    store.begin_pack(&pack.hashes).unwrap();
+    store.begin_pack(&other.hashes).unwrap();
+    assert!(!store.write_frames(pack.id, 0, pack.frames(0, 3)).unwrap());
+    assert!(!store.write_frames(other.id, 0, other.frames(0, 1)).unwrap());
+    assert_eq!(store.totals(), free, "nothing live is missing");
+    assert_eq!(store.missing_packs(), []);
+    store.unwant_pack(other.id).unwrap();
+    assert_eq!(store.pack(other.id).unwrap(), None);
+    assert!(matches!(
+        store.write_frames(other.id, 1, other.frames(1, 1)),
+        Err(StoreError::UnknownPack(_))
+    ));
+    assert!(store.write_frames(pack.id, 3, pack.frames(3, 5)).unwrap());
+    assert!(store.has_pack(pack.id).unwrap());
+    assert!(!store.want_pack(pack.id, pack.size).unwrap());
+    store.unwant_pack(pack.id).unwrap();
+    store.sync_packs().unwrap();
+    assert!(is_clean(&store));
+    let again = commit(1, 1, &[], &[&pack], &[]);
+    store
+        .put_commits(&[again], Disposition::Accepted, true)
+        .unwrap();
+    assert_eq!(
+        store.pack(pack.id).unwrap().unwrap().state,
+        PackState::Stored
+    );
+}
+
+#[test]
+fn what_was_wanted_and_did_not_come_is_forgotten_at_the_next_opening() {
+    let home = Home::new();
+    let (pack, live) = (Pack::new("p", 8), Pack::new("q", 8));
+    let store = home.open();
+    store.want_pack(pack.id, pack.size).unwrap();
+    store.begin_pack(&pack.hashes).unwrap();
+    store.write_frames(pack.id, 0, pack.frames(0, 3)).unwrap();
+    store.want_pack(live.id, live.size).unwrap();
+    store.begin_pack(&live.hashes).unwrap();
+    store.write_frames(live.id, 0, live.frames(0, 3)).unwrap();
+    // It becomes live while it comes in: what has come counts.
+    let add = commit(1, 1, &[], &[&live], &[]);
+    store
+        .put_commits(&[add], Disposition::Accepted, true)
+        .unwrap();
+    assert_eq!(store.missing_bytes(), 5 * 65536);
+    drop(store);
+    let store = home.open();
+    assert_eq!(store.pack(pack.id).unwrap(), None);
+    assert_eq!(store.missing_frames(live.id).unwrap(), vec![3..8]);
+    assert!(is_clean(&store));
+}
+
+#[test]
+fn a_fetched_pack_of_the_past_is_kept_for_the_grace_period() {
+    let home = Home::new();
+    let pack = Pack::new("p", 1);
+    let store = home.open();
+    store
+        .collect(home.clock.now(), &CollectPolicy::default())
+        .unwrap();
+    store.want_pack(pack.id, pack.size).unwrap();
+    assert!(store.write_frames(pack.id, 0, &pack.bytes).unwrap());
+    for day in 1..=31 {
+        home.clock.advance(DAY);
+        let collected = store.collect(home.clock.now(), &CollectPolicy::default());
+        assert_eq!(collected.unwrap().packs, u64::from(day == 30), "day {day}");
+    }
+}

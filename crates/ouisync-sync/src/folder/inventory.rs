@@ -1,6 +1,9 @@
 //! Who lacks which live packs: what peers tell, and what they are told.
 
-use ouisync_model::id::PackId;
+use ouisync_model::{
+    id::{Lamport, PackId},
+    operation::PackSize,
+};
 
 use super::{FolderSync, PeerKey};
 use crate::{
@@ -93,6 +96,36 @@ impl<F: FolderFacts> FolderSync<F> {
         }
         self.refresh(&pack);
         self.dirty = true;
+    }
+
+    /// Fetches packs that are not live from whoever has them, before all others. The host has made room for them. Whoever refused
+    /// one before is asked again only when it is wanted `anew`.
+    pub fn packs_wanted(&mut self, packs: &[(PackId, PackSize)], anew: bool) {
+        for (pack, size) in packs {
+            self.fetches.insert(*pack, *size, Lamport(u64::MAX));
+            if anew {
+                for state in self.peers.values_mut() {
+                    state.packs.unavailable.remove(pack);
+                }
+            }
+            self.refresh(pack);
+        }
+        self.dirty = true;
+    }
+
+    /// These packs, not live, are not wanted any more.
+    pub fn packs_unwanted(&mut self, packs: &[PackId]) {
+        for pack in packs {
+            self.fetches.remove(pack);
+        }
+        self.dirty = true;
+    }
+
+    /// The connected peers that may have a pack, live or not: those that didn't say otherwise.
+    pub fn sources(&self, pack: &PackId) -> impl Iterator<Item = PeerKey> {
+        let able = |state: &&super::Peer| state.allowed() && state.can_serve(pack);
+        let peers = self.peers.iter().filter(move |(_, state)| able(state));
+        peers.map(|(key, _)| *key)
     }
 
     /// These packs are not live any more: they are neither fetched nor counted.

@@ -14,7 +14,10 @@ use ouisync_api::{
     directory::{Brake, BrakeRequest, CopiesOutcome},
     error::{ErrorBody, ErrorKind},
     event::Event,
-    history::{Deleted, DeletedRequest, History, HistoryRequest},
+    history::{
+        BrowseRequest, ContentRequest, Deleted, DeletedRequest, EntryKind, Found, History,
+        HistoryRequest, Phase, RestoreRequest, Restored,
+    },
     retention::{
         ForgetVersionsRequest, Forgetting, LimitsRequest, PackCount, Retention, RetentionHere,
         RetentionPreview, RetentionRequest, SafesEstimate, VersionCount,
@@ -22,7 +25,9 @@ use ouisync_api::{
 };
 use tokio::sync::{Notify, broadcast};
 
-use crate::service::{CheckWatch, DirectoryService, PastService, Reply, RetentionService, Service};
+use crate::service::{
+    CheckWatch, Content, DirectoryService, PastService, Reply, RetentionService, Service, WorkWatch,
+};
 
 pub(super) struct Fake {
     calls: Mutex<Vec<String>>,
@@ -284,6 +289,64 @@ impl PastService for Fake {
     fn deleted(&self, folder: String, request: DeletedRequest) -> Reply<'_, Vec<Deleted>> {
         self.note(format!("deleted {folder} {request:?}"));
         ok(vec![])
+    }
+    fn find_version(
+        &self,
+        folder: String,
+        request: ContentRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Found> {
+        self.note(format!("find_version {folder} {request:?}"));
+        progress.send_replace((Phase::Fetching, 1, 2));
+        ok(Found {
+            path: request.selection.path.unwrap_or_default(),
+            kind: EntryKind::File,
+            size: 5,
+            time: None,
+            author: None,
+            version: None,
+        })
+    }
+    fn content(&self, _: String, request: ContentRequest) -> Reply<'_, Content> {
+        Box::pin(async move {
+            let (sender, receiver) = tokio::sync::mpsc::channel(4);
+            if request.selection.path.as_deref() == Some("missing") {
+                return Err(missing());
+            }
+            sender.send(Ok("hel".into())).await.unwrap();
+            let last = match request.selection.path.as_deref() {
+                Some("torn") => Err(std::io::Error::other("torn")),
+                _ => Ok("lo".into()),
+            };
+            sender.send(last).await.unwrap();
+            Ok(receiver)
+        })
+    }
+    fn restore(
+        &self,
+        folder: String,
+        request: RestoreRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Restored> {
+        self.note(format!("restore {folder}"));
+        Box::pin(async move {
+            if request.selection.path.as_deref() == Some("missing") {
+                return Err(missing());
+            }
+            if request.selection.path.as_deref() == Some("endless") {
+                let _tell = Tell(self.check_stopped.clone());
+                self.checking.notify_one();
+                progress.closed().await;
+            }
+            Ok(Restored {
+                files: 3,
+                ..Restored::default()
+            })
+        })
+    }
+    fn browse(&self, folder: String, _: BrowseRequest, _: WorkWatch) -> Reply<'_, Restored> {
+        self.note(format!("browse {folder}"));
+        ok(Restored::default())
     }
 }
 

@@ -1,0 +1,107 @@
+//! Fetching packs that are not live, for the content of the past: what is asked of peers, and how far it is.
+
+use std::collections::BTreeSet;
+
+use ouisync_model::{
+    id::{MemberId, PackId},
+    operation::PackSize,
+};
+use ouisync_store::store::packs::PackState;
+
+use super::Folder;
+use crate::error::EngineError;
+
+/// How far the fetching of packs is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fetching {
+    /// Bytes of all these packs.
+    pub(crate) total: u64,
+    /// Bytes of them that are here.
+    pub(crate) received: u64,
+    /// Packs that are not here and that some connected peer may have.
+    pub(crate) coming: Vec<PackId>,
+    /// Packs that are not here and that no connected peer has.
+    pub(crate) nowhere: Vec<PackId>,
+    /// Members that are connected.
+    pub(crate) connected: BTreeSet<MemberId>,
+    /// Connected peers, members or not.
+    pub(crate) peers: usize,
+    /// The folder is paused.
+    pub(crate) paused: bool,
+}
+
+impl Folder {
+    /// Begins to fetch packs, live or not.
+    pub(crate) fn want(&mut self, packs: &[(PackId, PackSize)]) -> Result<(), EngineError> {
+        let mut missing = Vec::new();
+        for (pack, size) in packs {
+            if self.store.want_pack(*pack, *size)? {
+                missing.push((*pack, *size));
+            }
+        }
+        self.sync.packs_wanted(&missing, true);
+        Ok(())
+    }
+
+    /// Ends it; what has come stays for a while.
+    pub(crate) fn unwant(&mut self, packs: &[(PackId, PackSize)]) -> Result<(), EngineError> {
+        let mut past = Vec::new();
+        for (pack, _) in packs {
+            if !self.store.is_live(*pack)? {
+                past.push(*pack);
+            }
+        }
+        self.sync.packs_unwanted(&past);
+        for pack in past {
+            self.store.unwant_pack(pack)?;
+        }
+        Ok(())
+    }
+
+    /// How far it is.
+    pub(crate) fn fetching(
+        &mut self,
+        packs: &[(PackId, PackSize)],
+    ) -> Result<Fetching, EngineError> {
+        let members = self.peers.values().filter_map(|peer| peer.member);
+        let mut fetching = Fetching {
+            connected: members.collect(),
+            peers: self.peers.len(),
+            paused: self.paused,
+            ..Fetching::default()
+        };
+        let mut again = Vec::new();
+        for (pack, size) in packs {
+            fetching.total += size.bytes();
+            let state = self.store.pack(*pack)?.map(|info| info.state);
+            match state {
+                Some(PackState::Pending | PackState::Stored | PackState::Released { .. }) => {
+                    fetching.received += size.bytes();
+                    continue;
+                }
+                Some(PackState::Partial) => {
+                    let missing = self.store.missing_frames(*pack)?;
+                    let missing: u64 = missing
+                        .iter()
+                        .map(|range| u64::from(range.end - range.start))
+                        .sum();
+                    let missing = missing * PackSize::FRAME;
+                    fetching.received += size.bytes().saturating_sub(missing);
+                }
+                // It came and was damaged, or something let go of it.
+                None | Some(PackState::Damaged) => {
+                    self.store.want_pack(*pack, *size)?;
+                }
+                Some(PackState::Missing) => {}
+            }
+            again.push((*pack, *size));
+            if self.sync.sources(pack).next().is_some() {
+                fetching.coming.push(*pack);
+            } else {
+                fetching.nowhere.push(*pack);
+            }
+        }
+        self.sync.packs_wanted(&again, false);
+        Ok(fetching)
+    }
+}

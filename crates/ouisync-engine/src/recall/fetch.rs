@@ -1,0 +1,193 @@
+//! Fetching the packs that content needs, also those that are not live any more, from whoever is connected and has them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::{Duration, Instant},
+};
+
+use ouisync_model::{
+    id::{ChunkId, PackId},
+    operation::{ChunkRef, FileContent, FileData, PackSize},
+};
+use ouisync_store::content::ChunkPlaces;
+
+use super::{Recall, RecallPhase, RecallProgress};
+use crate::{
+    error::{EngineError, NotHere},
+    folder::wanted::Fetching,
+    port::on_folder,
+};
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// For how long nobody may have any of the packs before that is told: a connection may just be opening.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+impl Recall {
+    /// Fetches what `contents` need. Returns those (by index) that nobody reachable holds, with whom that could be asked of.
+    pub(crate) fn fetch(
+        &self,
+        contents: &[&FileContent],
+        progress: &mut dyn RecallProgress,
+    ) -> Result<(Vec<usize>, NotHere), EngineError> {
+        let mut gone: HashSet<PackId> = HashSet::new();
+        let mut not_here = NotHere::default();
+        // A long chunk list is content itself: when it has come, what it lists is looked for.
+        loop {
+            let mut wanted: BTreeMap<PackId, PackSize> = BTreeMap::new();
+            let mut lost = Vec::new();
+            for (index, content) in contents.iter().enumerate() {
+                let (packs, is_lost) = self.packs_to_fetch(content, &gone)?;
+                wanted.extend(packs);
+                if is_lost {
+                    lost.push(index);
+                }
+            }
+            if wanted.is_empty() {
+                return Ok((lost, not_here));
+            }
+            let wanted: Vec<(PackId, PackSize)> = wanted.into_iter().collect();
+            let fetching = self.fetch_packs(&wanted, progress)?;
+            gone.extend(&fetching.nowhere);
+            if !fetching.nowhere.is_empty() {
+                not_here = self.explain(&fetching);
+            }
+        }
+    }
+
+    /// The packs to fetch for content, and whether some of it is in none but `gone` ones.
+    fn packs_to_fetch(
+        &self,
+        content: &FileContent,
+        gone: &HashSet<PackId>,
+    ) -> Result<(Vec<(PackId, PackSize)>, bool), EngineError> {
+        let parts = match &content.data {
+            FileData::Inline(..) => return Ok((Vec::new(), false)),
+            FileData::Chunks(chunks) => return self.packs_of_chunks(chunks, gone),
+            FileData::Indirect(parts) => parts,
+        };
+        let (packs, lost) = self.packs_of_chunks(parts, gone)?;
+        if lost || !packs.is_empty() {
+            return Ok((packs, lost));
+        }
+        let mut reader = self.readable().content(content.clone());
+        let chunks = reader.chunks()?.to_vec();
+        self.readable().give_back(reader.into_reader());
+        self.packs_of_chunks(&chunks, gone)
+    }
+
+    fn packs_of_chunks(
+        &self,
+        chunks: &[ChunkRef],
+        gone: &HashSet<PackId>,
+    ) -> Result<(Vec<(PackId, PackSize)>, bool), EngineError> {
+        let mut packs = BTreeSet::new();
+        let mut seen: HashSet<ChunkId> = HashSet::new();
+        let mut lost = false;
+        for chunk in chunks {
+            if !seen.insert(chunk.chunk) {
+                continue;
+            }
+            let places = self.readable().index.places(&chunk.chunk)?;
+            let mut choice: Option<(bool, PackId)> = None;
+            let mut here = false;
+            for (pack, _) in &places {
+                if self.store.has_pack(*pack)? {
+                    here = true;
+                    break;
+                }
+                // What is live comes anyway, and every member holds it in the end.
+                let live = self.store.is_live(*pack)?;
+                if !gone.contains(pack) && choice.is_none_or(|(known, _)| live || !known) {
+                    choice = Some((live, *pack));
+                }
+            }
+            match choice {
+                _ if here => {}
+                Some((_, pack)) => {
+                    packs.insert(pack);
+                }
+                None => lost = true,
+            }
+        }
+        let mut sized = Vec::with_capacity(packs.len());
+        for pack in packs {
+            sized.push((pack, self.readable().pack_size(&pack)?));
+        }
+        Ok((sized, lost))
+    }
+
+    /// Waits until the packs are here or nobody connected has what is left.
+    fn fetch_packs(
+        &self,
+        packs: &[(PackId, PackSize)],
+        progress: &mut dyn RecallProgress,
+    ) -> Result<Fetching, EngineError> {
+        let wanted = packs.to_vec();
+        on_folder(&self.sender, move |folder| folder.want(&wanted))?;
+        let outcome = self.wait_for(packs, progress);
+        if !matches!(&outcome, Ok(fetching) if fetching.nowhere.is_empty()) {
+            let wanted = packs.to_vec();
+            on_folder(&self.sender, move |folder| folder.unwant(&wanted))?;
+        }
+        outcome
+    }
+
+    fn wait_for(
+        &self,
+        packs: &[(PackId, PackSize)],
+        progress: &mut dyn RecallProgress,
+    ) -> Result<Fetching, EngineError> {
+        let mut nobody_since: Option<Instant> = None;
+        loop {
+            let wanted = packs.to_vec();
+            let fetching = on_folder(&self.sender, move |folder| folder.fetching(&wanted))?;
+            if !progress.tell(RecallPhase::Fetching, fetching.received, fetching.total) {
+                return Err(EngineError::Cancelled);
+            }
+            if fetching.paused {
+                return Err(EngineError::Paused);
+            }
+            if fetching.coming.is_empty() {
+                if fetching.nowhere.is_empty() {
+                    return Ok(fetching);
+                }
+                let since = *nobody_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= PATIENCE {
+                    return Ok(fetching);
+                }
+            } else {
+                nobody_since = None;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Who was asked, and who wasn't because it isn't connected.
+    fn explain(&self, fetching: &Fetching) -> NotHere {
+        let names = self.shared.names();
+        let name = |member: &ouisync_model::id::MemberId| {
+            names
+                .get(member)
+                .cloned()
+                .unwrap_or_else(|| member.to_string()[..8].to_owned())
+        };
+        let snapshot = self.shared.snapshot();
+        let others = snapshot
+            .members
+            .iter()
+            .filter(|(member, _)| Some(*member) != snapshot.own_member);
+        let (asked, away): (Vec<_>, Vec<_>) =
+            others.partition(|(member, _)| fetching.connected.contains(member));
+        let list = |members: Vec<&(ouisync_model::id::MemberId, crate::status::Role)>| {
+            let shown = members
+                .iter()
+                .map(|(member, role)| format!("{} ({})", name(member), role.as_str()));
+            shown.collect()
+        };
+        NotHere {
+            asked: list(asked),
+            away: list(away),
+        }
+    }
+}

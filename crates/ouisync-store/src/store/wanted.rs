@@ -1,0 +1,53 @@
+//! Packs that are not live and are wanted nevertheless, for the content of the past.
+//!
+//! A wanted pack has a record like a released one, without a file. Once it has come it is kept as long as one that was released at
+//! that moment. What hasn't come when the store is opened again is no longer wanted.
+
+use ouisync_model::{id::PackId, operation::PackSize};
+
+use crate::{
+    catalogue::{PackRecord, Presence},
+    error::StoreError,
+    store::Store,
+};
+
+impl Store {
+    /// Makes room for a pack that is not live. Returns whether it isn't here yet: then its frames can be written. A live one is
+    /// fetched anyway. `size` must be its size.
+    pub fn want_pack(&self, pack: PackId, size: PackSize) -> Result<bool, StoreError> {
+        let now = self.now();
+        let wanted = self.change(false, |draft, _| {
+            draft.summary.clock.observe(now);
+            match draft.pack(pack)? {
+                Some(record) if record.presence.is_whole() => Ok(false),
+                Some(record) if record.presence != Presence::Damaged => Ok(true),
+                Some(record) if record.is_live() => Err(StoreError::PackDamaged(pack)),
+                found => {
+                    if found.is_some() {
+                        self.move_to_trash(pack)?;
+                    }
+                    let record = PackRecord {
+                        size,
+                        presence: Presence::Missing,
+                        since: Some(draft.summary.clock.age),
+                        forgotten: None,
+                    };
+                    draft.set_pack(pack, Some(record))?;
+                    Ok(true)
+                }
+            }
+        })?;
+        self.empty_trash()?;
+        Ok(wanted)
+    }
+
+    /// Gives up a wanted pack that hasn't come, with what of it has. One that is live or here stays.
+    pub fn unwant_pack(&self, pack: PackId) -> Result<(), StoreError> {
+        self.change(false, |draft, _| match draft.pack(pack)? {
+            Some(record) if !record.is_live() && !record.presence.has_file() => {
+                draft.set_pack(pack, None)
+            }
+            _ => Ok(()),
+        })
+    }
+}
