@@ -91,6 +91,9 @@ mod table {
     pub(super) const AWAITED: Table = Table(32);
 }
 
+/// Group of the record that says how often the tree was emptied; like history it outlives that.
+const GENERATION: &[u8] = b"generation";
+
 /// How much is in the tree: all values of all content registers, so a conflict counts once for each side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -122,6 +125,8 @@ struct Meta {
     next_mark: u64,
     /// Greatest Lamport time in the placement log.
     last_placement: Lamport,
+    /// Number of times that the tree was emptied.
+    generation: u32,
 }
 
 /// The index of one folder. Clones share it. Reads see the last committed batch; [`Index::begin`] waits for the batch before.
@@ -141,9 +146,18 @@ impl Index {
     /// Opens the index in `directory`, making an empty one when there is none.
     pub fn open(directory: &Path, keys: &ContentKeys) -> Result<Self, IndexError> {
         let map = SealedMap::open(directory, &keys.index_name, &keys.index_seal)?;
-        let meta = Latest { map: &map }
-            .get(table::META, &[], &[])?
-            .unwrap_or_default();
+        let records = Latest { map: &map };
+        let mut meta: Meta = records.get(table::META, &[], &[])?.unwrap_or_default();
+        let generation = records.get(table::TIMELINE, GENERATION, &[])?;
+        let generation = generation.unwrap_or_default();
+        if meta.generation != generation {
+            // Emptying it was interrupted.
+            map.clear()?;
+            meta = Meta {
+                generation,
+                ..Meta::default()
+            };
+        }
         let shared = Shared {
             map,
             meta: Mutex::new(meta),
@@ -160,14 +174,19 @@ impl Index {
         Ok(SealedMap::destroy(directory)?)
     }
 
-    /// Empties the index but for what can't be derived, the records of views and history: apply all commits again. Meanwhile readers see
+    /// Empties the index but for what can't be derived, the records of views, history and the places of chunks: apply all commits again. Meanwhile readers see
     /// an incomplete tree; an interrupted clearing goes on at the next opening.
     pub fn clear_tree(&self) -> Result<(), IndexError> {
         let mut batch = self.begin();
+        let generation = batch.meta.generation.wrapping_add(1);
+        let key = self.key(table::TIMELINE, GENERATION, &[]);
+        let noted = [(key, Some(encode(&generation)))];
+        self.shared.map.commit(noted.into_iter(), false)?;
         self.shared.map.clear()?;
         // Marks go on from where they were, so that none that a view holds comes to mean another.
         batch.meta = Meta {
             next_mark: batch.meta.next_mark,
+            generation,
             ..Meta::default()
         };
         batch.commit()

@@ -29,8 +29,8 @@ const VERSION: u8 = 1;
 const HEADER_KEY: [u8; 1] = [0];
 /// Key of a sealed record that is there to recognise the key.
 const CHECK_KEY: [u8; 1] = [1];
-/// The tables that clearing spares: the records of views, and of history.
-const KEPT_TABLES: [u8; 4] = [15, 17, 18, 19];
+/// The tables that clearing spares: places of chunks, the records of views, and history.
+const KEPT_TABLES: [u8; 7] = [7, 8, 9, 15, 17, 18, 19];
 /// Key of a record that is there while the map is being cleared.
 const CLEARING_KEY: [u8; 1] = [2];
 /// Set in the first byte of the keys of kept tables.

@@ -659,3 +659,55 @@ fn history_outlives_the_tree() {
     assert_eq!(start.era, 1);
     assert_eq!(start.checkpoint, Some((commit_id(9), Timestamp::default())));
 }
+
+#[test]
+fn places_outlive_the_tree_and_uses_are_counted_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut index = open(directory.path());
+    let added = |number| Changes {
+        added: vec![ContentChange {
+            node: node_id(1),
+            op: OpId {
+                commit: commit_id(number),
+                index: 0,
+            },
+            value: Value::File(file(&[1, 2])),
+        }],
+        ..Changes::default()
+    };
+    let pack = PackId::from_bytes([1; 32]);
+    let fill = |index: &Index| {
+        let mut batch = index.begin();
+        batch.add_pack(&pack_table(1, &[1, 2, 3])).unwrap();
+        batch.account(&added(1)).unwrap();
+        batch.commit().unwrap();
+    };
+    fill(&index);
+    let full = index.pack_use(&pack).unwrap().unwrap();
+    assert_eq!((full.chunks, full.used_chunks), (3, 2));
+    for reopened in [false, true] {
+        index.clear_tree().unwrap();
+        if reopened {
+            drop(index);
+            index = open(directory.path());
+        }
+        assert!(index.has_place(&ChunkId::from_bytes([2; 32])).unwrap());
+        assert_eq!(index.pack_chunks(&pack).unwrap().len(), 3);
+        let empty = index.pack_use(&pack).unwrap().unwrap();
+        assert_eq!((empty.chunks, empty.used_chunks), (3, 0));
+        assert_eq!(index.pack_uses().unwrap(), [empty]);
+        assert_eq!(index.unreferenced_packs().unwrap(), []);
+        fill(&index);
+        assert_eq!(index.pack_use(&pack).unwrap().unwrap(), full);
+        fill(&index);
+        let mut batch = index.begin();
+        let gone = Changes {
+            dropped: added(1).added,
+            ..Changes::default()
+        };
+        batch.account(&gone).unwrap();
+        batch.account(&gone).unwrap();
+        batch.commit().unwrap();
+        assert_eq!(index.unreferenced_packs().unwrap(), [pack]);
+    }
+}

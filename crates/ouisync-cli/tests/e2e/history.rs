@@ -99,12 +99,12 @@ fn versions(node: &Node, path: &str) -> Vec<Value> {
 #[test]
 fn what_this_device_no_longer_holds_comes_back_from_the_safe() {
     let mut alice = Node::idle("Alice");
-    // It removes what it released at once, the safe keeps it.
-    alice.arguments = vec!["--upkeep", "1", "--grace", "0"];
+    // It soon removes what it released, the safe keeps it.
+    alice.arguments = vec!["--upkeep", "1", "--grace", "4"];
     alice.start();
     let mut pi = Node::started("Raspberry");
-    let (first, second) = (noise(1, 900_000), noise(2, 900_000));
-    let gone = noise(3, 700_000);
+    let (first, second) = (noise(1, 900_000), noise(5, 900_000));
+    let gone = noise(9, 700_000);
     alice.write("photo.raw", &first);
     alice.write("albums/old/lost.raw", &gone);
     alice.create();

@@ -1,6 +1,7 @@
 //! The interface over real connections, with a fake device behind it.
 
 mod fake;
+mod past;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -448,20 +448,21 @@ impl Folder {
         Ok(made.last().map(|(commit, _)| commit.id()))
     }
 
-    /// Wall time, for people.
+    /// Wall time by the device's clock, to the nanosecond where it is the system's.
     fn now(&self) -> Timestamp {
+        let before = self.seconds();
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
-        let seconds = self.seconds();
+        let after = self.seconds();
+        let (seconds, nanoseconds) = if (before..=after).contains(&since.as_secs()) {
+            (since.as_secs(), since.subsec_nanos())
+        } else {
+            (after, 0)
+        };
         Timestamp {
             seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
-            // A clock of tests knows seconds only.
-            nanoseconds: if since.as_secs() == seconds {
-                since.subsec_nanos()
-            } else {
-                0
-            },
+            nanoseconds,
         }
     }
 

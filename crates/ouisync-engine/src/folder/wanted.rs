@@ -14,10 +14,8 @@ use crate::error::EngineError;
 /// How far the fetching of packs is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fetching {
-    /// Bytes of all these packs.
-    pub(crate) total: u64,
-    /// Bytes of them that are here.
-    pub(crate) received: u64,
+    /// Bytes of them that are not here yet.
+    pub(crate) missing: u64,
     /// Packs that are not here and that some connected peer may have.
     pub(crate) coming: Vec<PackId>,
     /// Packs that are not here and that no connected peer has.
@@ -72,27 +70,22 @@ impl Folder {
         };
         let mut again = Vec::new();
         for (pack, size) in packs {
-            fetching.total += size.bytes();
             let state = self.store.pack(*pack)?.map(|info| info.state);
             match state {
                 Some(PackState::Pending | PackState::Stored | PackState::Released { .. }) => {
-                    fetching.received += size.bytes();
                     continue;
                 }
                 Some(PackState::Partial) => {
-                    let missing = self.store.missing_frames(*pack)?;
-                    let missing: u64 = missing
-                        .iter()
-                        .map(|range| u64::from(range.end - range.start))
-                        .sum();
-                    let missing = missing * PackSize::FRAME;
-                    fetching.received += size.bytes().saturating_sub(missing);
+                    let frames = self.store.missing_frames(*pack)?.into_iter();
+                    let frames: u64 = frames.map(|run| u64::from(run.end - run.start)).sum();
+                    fetching.missing += frames * PackSize::FRAME;
                 }
+                Some(PackState::Missing) => fetching.missing += size.bytes(),
                 // It came and was damaged, or something let go of it.
                 None | Some(PackState::Damaged) => {
                     self.store.want_pack(*pack, *size)?;
+                    fetching.missing += size.bytes();
                 }
-                Some(PackState::Missing) => {}
             }
             again.push((*pack, *size));
             if self.sync.sources(pack).next().is_some() {

@@ -138,11 +138,14 @@ impl Recall {
         packs: &[(PackId, PackSize)],
         progress: &mut dyn RecallProgress,
     ) -> Result<Fetching, EngineError> {
+        let total: u64 = packs.iter().map(|(_, size)| size.bytes()).sum();
+        let mut left = packs.to_vec();
         let mut nobody_since: Option<Instant> = None;
         loop {
-            let wanted = packs.to_vec();
+            let wanted = left.clone();
             let fetching = on_folder(&self.sender, move |folder| folder.fetching(&wanted))?;
-            if !progress.tell(RecallPhase::Fetching, fetching.received, fetching.total) {
+            let received = total.saturating_sub(fetching.missing);
+            if !progress.tell(RecallPhase::Fetching, received, total) {
                 return Err(EngineError::Cancelled);
             }
             if fetching.paused {
@@ -159,7 +162,15 @@ impl Recall {
             } else {
                 nobody_since = None;
             }
-            std::thread::sleep(LOOK);
+            let unfinished: HashSet<PackId> = fetching
+                .coming
+                .iter()
+                .chain(&fetching.nowhere)
+                .copied()
+                .collect();
+            left.retain(|(pack, _)| unfinished.contains(pack));
+            // Looking at many takes the folder's thread some time.
+            std::thread::sleep(LOOK * (1 + left.len() as u32 / 256).min(20));
         }
     }
 

@@ -410,17 +410,12 @@ impl Planning<'_> {
             && let Some(state) = self.index.node(node)?.filter(|state| !state.exists())
             && self.used.insert(node)
         {
-            let stays = state
-                .placement
-                .as_ref()
-                .is_some_and(|held| held.parent == parent && held.name == *name);
-            if !stays {
-                self.plan.operations.push(Operation::Place {
-                    node,
-                    parent,
-                    name: name.clone(),
-                });
-            }
+            // Also where it is placed already: placed and written it counts as brought back, written alone as edited.
+            self.plan.operations.push(Operation::Place {
+                node,
+                parent,
+                name: name.clone(),
+            });
             let held = state.metadata.shown();
             let change = metadata.and_then(|metadata| MetadataChange::between(&held, &metadata));
             let describe = |change| Operation::SetMetadata { node, change };
@@ -461,7 +456,13 @@ impl Planning<'_> {
             };
             let suffix = format!(" (restored {date}{number})");
             let room = Name::MAX_LENGTH.saturating_sub(suffix.len() + extension.len());
-            let stem = &stem[..stem.len().min(room)];
+            let mut length = stem.len().min(room);
+            // Not within a character, where it is text.
+            while std::str::from_utf8(stem).is_ok() && std::str::from_utf8(&stem[..length]).is_err()
+            {
+                length -= 1;
+            }
+            let stem = &stem[..length];
             let bytes = [stem, suffix.as_bytes(), extension].concat();
             let candidate = Name::new(bytes)
                 .map_err(|error| EngineError::internal(format!("a name for {name}: {error}")))?;

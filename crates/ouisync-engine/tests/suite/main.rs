@@ -6,6 +6,7 @@ mod at_rest;
 mod bounds;
 mod checkpoints;
 mod device;
+mod history;
 mod invitations;
 mod members;
 mod restore;

@@ -3,6 +3,9 @@
 //! A chunk is used once for each time that a value in the tree lists it. A pack is used by the chunks in it that are. A long
 //! chunk list is itself stored in chunks, which may not be here when its value arrives: until [`IndexBatch::supply_list`] tells
 //! what it lists, it waits among [`Index::pending_lists`], and no pack counts as unreferenced.
+//!
+//! Places outlive [`Index::clear_tree`], as the commits that told them may be gone: content of the past is found by them. What
+//! uses them is counted anew for each tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +16,7 @@ use ouisync_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Index, IndexError, IndexSnapshot, Records, batch::IndexBatch, encode, table};
+use super::{Index, IndexError, IndexSnapshot, Records, batch::IndexBatch, encode, lock, table};
 use crate::content::ChunkPlaces;
 
 /// Ids or references in one record of a longer list.
@@ -22,9 +25,35 @@ pub(super) const PART: usize = 1024;
 /// What is known of a chunk.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct ChunkRecord {
+    /// The tree that `uses` counts for; in another there are none yet.
+    generation: u32,
     /// Number of times that values in the tree list it.
     uses: u64,
     places: Vec<PlaceRecord>,
+}
+
+/// What is known of a pack.
+#[derive(Clone, Serialize, Deserialize)]
+struct PackRecord {
+    /// The tree that the used ones count for.
+    generation: u32,
+    counters: PackUse,
+}
+
+impl PackRecord {
+    /// The counters for this tree.
+    fn of(self, generation: u32) -> PackUse {
+        let (used_chunks, used_bytes) = if self.generation == generation {
+            (self.counters.used_chunks, self.counters.used_bytes)
+        } else {
+            (0, 0)
+        };
+        PackUse {
+            used_chunks,
+            used_bytes,
+            ..self.counters
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,12 +155,16 @@ impl Index {
 
     /// How much of each known pack the tree uses, in no order.
     pub fn pack_uses(&self) -> Result<Vec<PackUse>, IndexError> {
-        self.list(table::PACK, &[], usize::MAX)
+        let generation = lock(&self.shared.meta).generation;
+        let packs: Vec<PackRecord> = self.list(table::PACK, &[], usize::MAX)?;
+        Ok(packs.into_iter().map(|pack| pack.of(generation)).collect())
     }
 
     /// How much of a pack the tree uses; `None` when its table was not added.
     pub fn pack_use(&self, pack: &PackId) -> Result<Option<PackUse>, IndexError> {
-        self.get(table::PACK, &[], pack.as_bytes())
+        let generation = lock(&self.shared.meta).generation;
+        let record: Option<PackRecord> = self.get(table::PACK, &[], pack.as_bytes())?;
+        Ok(record.map(|record| record.of(generation)))
     }
 
     /// The ids of a pack's chunks.
@@ -414,9 +447,14 @@ impl IndexBatch {
     }
 
     fn chunk_record(&self, chunk: &ChunkId) -> Result<ChunkRecord, IndexError> {
-        Ok(self
-            .get(table::CHUNK, chunk.as_bytes(), &[])?
-            .unwrap_or_default())
+        let generation = self.meta.generation;
+        let record: Option<ChunkRecord> = self.get(table::CHUNK, chunk.as_bytes(), &[])?;
+        let mut record = record.unwrap_or_default();
+        if record.generation != generation {
+            record.generation = generation;
+            record.uses = 0;
+        }
+        Ok(record)
     }
 
     fn put_chunk_record(&mut self, chunk: &ChunkId, record: &ChunkRecord) {
@@ -434,7 +472,10 @@ impl IndexBatch {
     ) -> Result<(), IndexError> {
         let known = match self.packs.get(&pack) {
             Some(known) => *known,
-            None => self.get(table::PACK, &[], pack.as_bytes())?,
+            None => {
+                let record: Option<PackRecord> = self.get(table::PACK, &[], pack.as_bytes())?;
+                record.map(|record| record.of(self.meta.generation))
+            }
         };
         let mut updated = known.unwrap_or(PackUse {
             pack,
@@ -458,7 +499,13 @@ impl IndexBatch {
     pub(super) fn write_packs(&mut self) {
         for (pack, counters) in std::mem::take(&mut self.packs) {
             match counters {
-                Some(counters) => self.put(table::PACK, &[], pack.as_bytes(), &counters),
+                Some(counters) => {
+                    let record = PackRecord {
+                        generation: self.meta.generation,
+                        counters,
+                    };
+                    self.put(table::PACK, &[], pack.as_bytes(), &record);
+                }
                 None => self.remove(table::PACK, &[], pack.as_bytes()),
             }
         }

@@ -16,6 +16,7 @@ impl Store {
     /// fetched anyway. `size` must be its size.
     pub fn want_pack(&self, pack: PackId, size: PackSize) -> Result<bool, StoreError> {
         let now = self.now();
+        let mut moved = false;
         let wanted = self.change(false, |draft, _| {
             draft.summary.clock.observe(now);
             match draft.pack(pack)? {
@@ -25,6 +26,7 @@ impl Store {
                 found => {
                     if found.is_some() {
                         self.move_to_trash(pack)?;
+                        moved = true;
                     }
                     let record = PackRecord {
                         size,
@@ -37,7 +39,9 @@ impl Store {
                 }
             }
         })?;
-        self.empty_trash()?;
+        if moved {
+            self.empty_trash()?;
+        }
         Ok(wanted)
     }
 
