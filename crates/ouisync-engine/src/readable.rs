@@ -415,7 +415,7 @@ impl Readable {
         if let Some(info) = self.store.pack(*pack)? {
             return Ok(info.size);
         }
-        let table = self.pack_table(pack)?;
+        let table = self.index.pack_table(pack)?;
         let end = table
             .chunks
             .iter()
@@ -424,24 +424,6 @@ impl Readable {
         let frames = frames_of_plaintext(0..end.unwrap_or(1)).end;
         PackSize::for_frames(frames.into())
             .ok_or_else(|| EngineError::internal(format!("the table of pack {pack} is too long")))
-    }
-
-    /// Where the chunks of a pack lie.
-    pub(crate) fn pack_table(&self, pack: &PackId) -> Result<PackTable, EngineError> {
-        let mut chunks = Vec::new();
-        for chunk in self.index.pack_chunks(pack)? {
-            let places = self.index.places(&chunk)?.into_iter();
-            chunks.extend(
-                places
-                    .filter(|(other, _)| other == pack)
-                    .map(|(_, place)| place),
-            );
-        }
-        chunks.sort_unstable_by_key(|place| place.offset);
-        Ok(PackTable {
-            pack: *pack,
-            chunks,
-        })
     }
 
     /// What the timeline depends on; ask before the index is read.

@@ -678,7 +678,8 @@ fn places_outlive_the_tree_and_uses_are_counted_anew() {
     let pack = PackId::from_bytes([1; 32]);
     let fill = |index: &Index| {
         let mut batch = index.begin();
-        batch.add_pack(&pack_table(1, &[1, 2, 3])).unwrap();
+        let table = pack_table(1, &[1, 2, 3]);
+        batch.add_packs(&commit_id(1), [&table]).unwrap();
         batch.account(&added(1)).unwrap();
         batch.commit().unwrap();
     };

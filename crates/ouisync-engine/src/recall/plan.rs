@@ -12,7 +12,8 @@ use ouisync_model::{
     id::{ChunkId, MemberId, NodeId, PackId, Timestamp},
     name::Name,
     operation::{
-        FileContent, FileData, Metadata, MetadataChange, Operation, PackSize, PackTable, Value,
+        ChunkPlace, FileContent, FileData, Metadata, MetadataChange, Operation, PackSize,
+        PackTable, Value,
     },
     tree::{edit, store::TreeReader, view::View},
 };
@@ -192,10 +193,10 @@ impl Recall {
         Ok(planning.plan)
     }
 
-    /// The packs that hold `values`, to be added again: one that isn't live with its whole table, since those who come later may
-    /// never have seen it.
+    /// The packs that hold `values`, to be added again, with the places that are referred to: what an older add told goes when
+    /// that one is released.
     fn packs_again(&self, values: &[Value]) -> Result<Vec<(PackTable, PackSize)>, EngineError> {
-        let mut packs: BTreeSet<PackId> = BTreeSet::new();
+        let mut packs: BTreeMap<PackId, Vec<ChunkPlace>> = BTreeMap::new();
         let mut seen: HashSet<ChunkId> = HashSet::new();
         for value in values {
             let Value::File(content) = value else {
@@ -215,33 +216,27 @@ impl Recall {
                 if !seen.insert(chunk) {
                     continue;
                 }
-                let mut choice: Option<(bool, PackId)> = None;
-                for (pack, _) in self.readable().index.places(&chunk)? {
+                let mut choice: Option<(bool, PackId, ChunkPlace)> = None;
+                for (pack, place) in self.readable().index.places(&chunk)? {
                     if !self.store.has_pack(pack)? {
                         continue;
                     }
                     let live = self.store.is_live(pack)?;
-                    if choice.is_none_or(|(known, _)| live && !known) {
-                        choice = Some((live, pack));
+                    if choice.is_none_or(|(known, ..)| live && !known) {
+                        choice = Some((live, pack, place));
                     }
                 }
-                let (_, pack) = choice.ok_or_else(|| {
+                let (_, pack, place) = choice.ok_or_else(|| {
                     EngineError::internal("what was fetched for a restore is gone again")
                 })?;
-                packs.insert(pack);
+                packs.entry(pack).or_default().push(place);
             }
         }
         let mut again = Vec::with_capacity(packs.len());
-        for pack in packs {
-            let table = if self.store.is_live(pack)? {
-                PackTable {
-                    pack,
-                    chunks: Vec::new(),
-                }
-            } else {
-                self.readable().pack_table(&pack)?
-            };
-            again.push((table, self.readable().pack_size(&pack)?));
+        for (pack, mut chunks) in packs {
+            chunks.sort_unstable_by_key(|place| place.offset);
+            let size = self.readable().pack_size(&pack)?;
+            again.push((PackTable { pack, chunks }, size));
         }
         Ok(again)
     }
