@@ -7,7 +7,10 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 
 use crate::{
     commands::{
-        brake, browse, completions, connect, deleted, demo, device, diff, folder, forget_versions, history, invite, join, keyring, lock, member, members, offload, passphrase, pause, quota, recovery_kit, repair, restore, resume, retention, revoke, serve, service, show, status, unlock, verify, wait,
+        brake, browse, completions, connect, deleted, demo, device, diff, folder, forget_versions,
+        history, invite, join, keyring, lock, member, members, offload, passphrase, pause, quota,
+        recovery_kit, repair, restore, resume, retention, revoke, serve, service, show, status,
+        unlock, verify, wait,
     },
     context::Context,
 };
