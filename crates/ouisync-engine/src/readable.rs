@@ -10,9 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use ouisync_crypto::{
-    commit::Commit, keys::FolderKeys, pack::frames_of_plaintext, roster::Roster,
-};
+use ouisync_crypto::{commit::Commit, keys::FolderKeys, pack::frames_of_plaintext, roster::Roster};
 use ouisync_model::{
     id::{ChunkId, CommitId, MemberId, NodeId, PackId},
     name::Name,

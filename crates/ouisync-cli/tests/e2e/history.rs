@@ -100,7 +100,9 @@ fn versions(node: &Node, path: &str) -> Vec<Value> {
 fn what_this_device_no_longer_holds_comes_back_from_the_safe() {
     let mut alice = Node::idle("Alice");
     // It soon removes what it released, the safe keeps it.
-    alice.arguments = vec!["--upkeep", "1", "--grace", "4"];
+    fs::create_dir_all(&alice.home).unwrap();
+    let upkeep = "release_seconds = 1\ncollect_seconds = 1\ngrace_seconds = 4\n";
+    fs::write(alice.home.join("daemon.toml"), upkeep).unwrap();
     alice.start();
     let mut pi = Node::started("Raspberry");
     let (first, second) = (noise(1, 900_000), noise(5, 900_000));
