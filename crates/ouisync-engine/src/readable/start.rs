@@ -62,7 +62,7 @@ impl Tables {
                 places
                     .entry(place.chunk)
                     .or_default()
-                    .push((table.pack, place.clone()));
+                    .push((table.pack, *place));
             }
         }
         Self(places)
