@@ -3,6 +3,7 @@
 //! One connection a request: the peer is this machine, and an abandoned request ends with its connection, so that the
 //! daemon sees it and stops the work.
 
+mod conflicts;
 mod directory;
 mod past;
 mod retention;

@@ -4,6 +4,7 @@
 //! neither the engine nor the disk's layout beyond the three files that tell a client where the daemon is.
 
 pub mod client;
+pub mod conflicts;
 pub mod data;
 pub mod directory;
 pub mod duration;

@@ -7,10 +7,10 @@ use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 
 use crate::{
     commands::{
-        brake, browse, completions, connect, deleted, demo, device, diff, folder, forget_versions,
-        history, invite, join, keyring, lock, member, members, offload, passphrase, pause, quota,
-        recovery_kit, repair, restore, resume, retention, revoke, serve, service, show, status,
-        unlock, verify, wait,
+        brake, browse, completions, conflicts, connect, deleted, demo, device, diff, folder,
+        forget_versions, history, invite, join, keyring, lock, member, members, offload,
+        passphrase, pause, quota, recovery_kit, repair, resolve, restore, resume, retention,
+        revoke, serve, service, show, status, unlock, verify, wait,
     },
     context::Context,
 };
@@ -73,6 +73,8 @@ enum Command {
     Diff(diff::Arguments),
     Restore(restore::Arguments),
     Browse(browse::Arguments),
+    Conflicts(conflicts::Arguments),
+    Resolve(resolve::Arguments),
     Wait(wait::Arguments),
     Verify(verify::Arguments),
     Repair(repair::Arguments),
@@ -119,6 +121,8 @@ impl Command {
             Self::Diff(arguments) => arguments.run(context).await,
             Self::Restore(arguments) => arguments.run(context).await,
             Self::Browse(arguments) => arguments.run(context).await,
+            Self::Conflicts(arguments) => arguments.run(context).await,
+            Self::Resolve(arguments) => arguments.run(context).await,
             Self::Wait(arguments) => arguments.run(context).await,
             Self::Verify(arguments) => arguments.run(context).await,
             Self::Repair(arguments) => arguments.run(context).await,
@@ -155,7 +159,7 @@ impl Command {
                 "Nothing was restored, or all of it: 'ouisync history' shows which. What was fetched is kept for a while.",
             ),
             Self::Browse(_) => Some("Nothing was left, and the folder is as it was."),
-            Self::Wait(_) | Self::Status(_) => {
+            Self::Wait(_) | Self::Status(_) | Self::Conflicts(_) => {
                 Some("Nothing was changed; the daemon goes on syncing.")
             }
             Self::Verify(_) => Some("The check was stopped; nothing was changed."),
@@ -317,6 +321,11 @@ mod tests {
             "ouisync wait Notes --timeout 0.5",
             "ouisync verify",
             "ouisync verify Notes",
+            "ouisync conflicts",
+            "ouisync conflicts Notes",
+            "ouisync resolve Notes:a --keep 2",
+            "ouisync resolve a --both",
+            "ouisync resolve a --merged b",
             "ouisync lock",
             "ouisync keyring enable",
             "ouisync keyring disable",
@@ -353,6 +362,8 @@ mod tests {
         for line in [
             "ouisync invite Notes --role boss",
             "ouisync invite Notes",
+            "ouisync resolve a",
+            "ouisync resolve a --both --keep 1",
             "ouisync retention Notes --keep some",
             "ouisync retention Notes --keep same",
             "ouisync retention Notes --replicas 0",

@@ -1,5 +1,6 @@
 //! The running device: the engine, and a plain directory for each folder that can be read.
 
+mod conflicts;
 mod directory;
 mod past;
 mod retention;

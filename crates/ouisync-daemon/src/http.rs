@@ -6,6 +6,7 @@ mod guard;
 pub(crate) mod routes;
 
 mod answer;
+mod conflicts;
 mod past;
 mod retention;
 mod streams;

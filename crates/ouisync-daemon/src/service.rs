@@ -4,6 +4,7 @@ use std::{future::Future, pin::Pin};
 
 use bytes::Bytes;
 use ouisync_api::{
+    conflicts::{Conflict, ResolveRequest, Resolved},
     data::{
         Confirmation, CreateRequest, Device, Folder, FolderStatus, Invitation, InviteRequest,
         JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest, RecoveryKit,
@@ -60,6 +61,12 @@ pub(crate) trait PastService {
     ) -> Reply<'_, Restored>;
 }
 
+/// What the HTTP interface can ask of folders' conflicts.
+pub(crate) trait ConflictService {
+    fn conflicts(&self, folder: String) -> Reply<'_, Vec<Conflict>>;
+    fn resolve(&self, folder: String, request: ResolveRequest) -> Reply<'_, Resolved>;
+}
+
 /// What the HTTP interface can ask about how long history is kept.
 pub(crate) trait RetentionService {
     fn retention(&self, folder: String) -> Reply<'_, Retention>;
@@ -88,7 +95,7 @@ pub(crate) trait DirectoryService {
 
 /// The running device. A `folder` is a name or an id; a `member` an id, a beginning of one, or a name.
 pub(crate) trait Service:
-    PastService + RetentionService + DirectoryService + Send + Sync + 'static
+    PastService + ConflictService + RetentionService + DirectoryService + Send + Sync + 'static
 {
     fn device(&self) -> Reply<'_, Device>;
     fn connect(&self, address: String) -> Reply<'_, ()>;

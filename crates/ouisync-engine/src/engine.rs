@@ -3,6 +3,7 @@
 mod bind;
 #[cfg(test)]
 mod checkpoint_tests;
+pub mod conflicts;
 mod folders;
 pub mod history;
 mod recovery;

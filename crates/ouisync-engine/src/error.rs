@@ -167,6 +167,12 @@ pub enum EngineError {
     /// The engine is stopping.
     #[error("the daemon is shutting down")]
     Stopping,
+    /// Nothing is in conflict there.
+    #[error("'{0}' is not in conflict")]
+    NoConflict(String),
+    /// The conflict can't be settled in that way.
+    #[error("{0}")]
+    Unsettled(&'static str),
     /// Reading or writing the store failed.
     #[error("the store failed: {message}")]
     Store {
@@ -240,8 +246,10 @@ impl EngineError {
             | Self::UnknownPath(_)
             | Self::UnknownVersion(_)
             | Self::NotThen(..)
+            | Self::NoConflict(_)
             | Self::NotHeld(_) => ErrorKind::NotFound,
-            Self::NameTaken(_)
+            Self::Unsettled(_)
+            | Self::NameTaken(_)
             | Self::AlreadyMember(_)
             | Self::LastOwner(_)
             | Self::NotASafe
@@ -277,6 +285,9 @@ impl EngineError {
 
     /// What to do next, in a sentence.
     pub fn hint(&self) -> &'static str {
+        if matches!(self, Self::NoConflict(_)) {
+            return "List the conflicts and their versions with 'ouisync conflicts'; nothing was changed.";
+        }
         match self.kind() {
             ErrorKind::Invalid => "Check the request and try again; nothing was changed.",
             ErrorKind::NotFound => {

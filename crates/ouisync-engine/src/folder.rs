@@ -7,6 +7,7 @@ mod checkpoints;
 mod commits;
 mod exchange;
 mod members;
+mod merging;
 mod parts;
 pub(crate) mod retention;
 mod upkeep;
@@ -79,6 +80,7 @@ pub(crate) struct Folder {
     waiting_commits: VecDeque<commits::Waiting>,
     upkeep: upkeep::Upkeep,
     checkpoints: checkpoints::Checkpoints,
+    merging: merging::Merging,
     /// When the next open invitation expires, in seconds since 1970.
     next_expiry: Option<u64>,
     /// The epoch that channels were judged by.
@@ -268,6 +270,7 @@ impl Folder {
             started: Instant::now(),
             waiting_commits: VecDeque::new(),
             checkpoints: checkpoints::Checkpoints::default(),
+            merging: merging::Merging::default(),
             next_expiry: None,
             epoch: None,
             full_since: None,
@@ -358,6 +361,7 @@ impl Folder {
             self.publish_credentials();
         }
         self.do_upkeep();
+        self.go_on_merging();
         self.measure_rates();
     }
 

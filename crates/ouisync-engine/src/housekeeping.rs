@@ -29,6 +29,9 @@ pub struct Housekeeping {
     pub checkpoint_commits: u64,
     /// See [`checkpoint_commits`](Self::checkpoint_commits).
     pub checkpoint_bytes: u64,
+    /// Least time from when a conflict is found until it is merged; at most eight times that, the more the less this device had
+    /// to do with it, so that normally one device merges.
+    pub merge: Duration,
     /// Bytes left free on the disk.
     pub reserve: u64,
     /// Seconds since 1970.
@@ -50,6 +53,7 @@ impl Default for Housekeeping {
             thin: DAY,
             checkpoint_commits: 1000,
             checkpoint_bytes: 32 << 20,
+            merge: Duration::from_secs(1),
             reserve: 64 << 20,
             clock: Arc::new(|| {
                 SystemTime::now()
@@ -73,6 +77,7 @@ impl fmt::Debug for Housekeeping {
             .field("thin", &self.thin)
             .field("checkpoint_commits", &self.checkpoint_commits)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
+            .field("merge", &self.merge)
             .field("reserve", &self.reserve)
             .finish_non_exhaustive()
     }

@@ -15,6 +15,7 @@ mod home;
 pub mod housekeeping;
 pub mod key_ring;
 mod keys;
+mod merging;
 mod network;
 mod past;
 mod port;

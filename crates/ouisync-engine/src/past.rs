@@ -3,7 +3,7 @@
 //! Reads the index only. What brings content of the past back is [`recall`](crate::recall).
 
 mod deleted;
-mod events;
+pub(crate) mod events;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

@@ -13,7 +13,7 @@ use ouisync_model::{
     operation::{
         ChunkPlace, ChunkRef, FileContent, FileData, Operation, PackSize, PackTable, Value,
     },
-    tree::{entry::Entry, view::View},
+    tree::{conflict::Conflict, entry::Entry, view::View},
 };
 use ouisync_store::{
     content::{ContentError, ContentReader},
@@ -249,6 +249,50 @@ impl Port {
         again: Vec<(PackTable, PackSize)>,
     ) -> Result<Option<CommitId>, EngineError> {
         self.move_inline(&mut operations)?;
+        self.commit_prepared(records, again, move || Ok(operations))
+    }
+
+    /// Stores a text that is at hand.
+    pub(crate) fn ingest_bytes(
+        &self,
+        mut bytes: &[u8],
+        previous: Option<&FileContent>,
+    ) -> Result<FileContent, EngineError> {
+        let size = bytes.len() as u64;
+        let content = self.ingest(&mut bytes, size, previous)?;
+        let FileData::Inline(chunk, bytes) = content.data else {
+            return Ok(content);
+        };
+        // Into a pack at once: the operations are made when it is too late to find out that they are too large.
+        if bytes.len() <= MAX_INLINE / 64 {
+            return Ok(FileContent {
+                data: FileData::Inline(chunk, bytes),
+                ..content
+            });
+        }
+        let length = bytes.len() as u32;
+        self.with_ingest(|ingest, is_known| Ok(ingest.store_chunk(chunk, bytes, is_known)?))?;
+        Ok(FileContent {
+            data: FileData::Chunks(vec![ChunkRef { chunk, length }]),
+            ..content
+        })
+    }
+
+    /// Commits what `operations` makes on the folder's thread, of a tree that nothing changes meanwhile.
+    pub(crate) fn commit_made(
+        &self,
+        operations: impl FnOnce() -> Result<Vec<Operation>, EngineError> + Send + 'static,
+    ) -> Result<Option<CommitId>, EngineError> {
+        self.commit_prepared(Vec::new(), Vec::new(), operations)
+    }
+
+    /// Commits with everything that was ingested; contents that travel in the commit are few.
+    fn commit_prepared(
+        &self,
+        records: Vec<(ViewKey, Option<Vec<u8>>)>,
+        again: Vec<(PackTable, PackSize)>,
+        operations: impl FnOnce() -> Result<Vec<Operation>, EngineError> + Send + 'static,
+    ) -> Result<Option<CommitId>, EngineError> {
         if let Some((_, mut ingest)) = lock(&self.ingest).take() {
             ingest.flush()?;
         }
@@ -274,6 +318,7 @@ impl Port {
                 .filter(|(table, _)| !known.contains(&table.pack)),
         );
         on_folder(&self.sender, move |folder| {
+            let operations = operations()?;
             folder.commit(operations, packs, Vec::new(), |batch| {
                 put_records(batch, records);
                 Ok(())
@@ -322,6 +367,11 @@ impl FolderAccess for Port {
 
     fn entry(&self, directory: NodeId, name: &Name) -> Result<Option<Entry>, EngineError> {
         self.readable()?.entry(directory, name)
+    }
+
+    fn conflict(&self, node: NodeId) -> Result<Option<Conflict>, EngineError> {
+        self.readable()?
+            .with_view(|view| Ok(view.conflict_of(node)?))
     }
 
     fn dirty(&self, limit: usize) -> Result<Vec<NodeId>, EngineError> {

@@ -14,9 +14,10 @@ use ouisync_crypto::{commit::Commit, keys::FolderKeys, pack::frames_of_plaintext
 use ouisync_model::{
     id::{ChunkId, CommitId, MemberId, NodeId, PackId},
     name::Name,
-    operation::{ChunkPlace, CommitBody, FileContent, PackSize, PackTable},
+    operation::{ChunkPlace, CommitBody, FileContent, Operation, PackSize, PackTable},
     tree::{
         CommitContext, Tree,
+        conflict::Conflict,
         entry::Entry,
         moment::CommitTime,
         store::{TreeReader, TreeStore},
@@ -25,13 +26,14 @@ use ouisync_model::{
 };
 use ouisync_store::{
     content::{ChunkPlaces, ChunkReader, ContentReader, PackNeeds, ReadKeys},
-    index::{Index, batch::IndexBatch, history::AppliedCommit},
+    index::{Index, IndexSnapshot, batch::IndexBatch, history::AppliedCommit},
     store::{Store, packs::PackState},
 };
 use tracing::{info, warn};
 
 use crate::{
     error::{EngineError, ErrorKind},
+    merging::Suspects,
     past::Timeline,
 };
 
@@ -53,6 +55,8 @@ pub(crate) struct Readable {
     store: Arc<Store>,
     keys: RwLock<ReadKeys>,
     names: RwLock<BTreeMap<MemberId, String>>,
+    /// Where commits that were applied may have made conflicts.
+    suspects: Mutex<Suspects>,
     /// A reader that was used last: its opened frames are likely to be wanted again.
     idle: Mutex<Option<ChunkReader<Index, Arc<Store>>>>,
     /// The last timeline read, with what it was read at.
@@ -64,6 +68,8 @@ pub(crate) struct Readable {
 pub(crate) struct Applied {
     /// Directories were marked dirty.
     pub(crate) tree_changed: bool,
+    /// Places to look at for conflicts.
+    suspects: Suspects,
 }
 
 impl Readable {
@@ -111,6 +117,7 @@ impl Readable {
             store,
             keys: RwLock::new(keys),
             names: RwLock::new(names),
+            suspects: Mutex::new(Suspects::everything()),
             idle: Mutex::default(),
             timeline: Mutex::default(),
         }
@@ -157,11 +164,11 @@ impl Readable {
                 }
             }
             if tree.store().buffered_bytes() > REPLAY_BATCH {
-                self.finish(tree, next)?;
+                self.finish(tree, next, &mut applied)?;
                 tree = Tree::new(self.index.begin());
             }
         }
-        self.finish(tree, next)?;
+        self.finish(tree, next, &mut applied)?;
         Ok(applied)
     }
 
@@ -192,15 +199,34 @@ impl Readable {
             }
         }
         also(tree.store_mut())?;
-        self.finish(tree, next)?;
+        self.finish(tree, next, &mut applied)?;
         Ok(applied)
     }
 
-    fn finish(&self, tree: Tree<IndexBatch>, next: u64) -> Result<(), EngineError> {
+    fn finish(
+        &self,
+        tree: Tree<IndexBatch>,
+        next: u64,
+        applied: &mut Applied,
+    ) -> Result<(), EngineError> {
         let mut batch = tree.into_store();
         put_setting(&mut batch, ARRIVAL, next);
         put_setting(&mut batch, WITHDRAWALS, self.store.withdrawals());
-        Ok(batch.commit()?)
+        batch.commit()?;
+        // Not before they can be seen.
+        self.suspect(std::mem::take(&mut applied.suspects));
+        Ok(())
+    }
+
+    /// Has these places looked at for conflicts.
+    pub(crate) fn suspect(&self, suspects: Suspects) {
+        let mut known = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        known.append(suspects);
+    }
+
+    /// Where to look for conflicts; the caller looks.
+    pub(crate) fn take_suspects(&self) -> Suspects {
+        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn apply_one(
@@ -279,6 +305,11 @@ impl Readable {
             batch.mark_dirty(*directory);
         }
         applied.tree_changed |= !changes.directories.is_empty() || !changes.subtrees.is_empty();
+        applied.suspects.append(Suspects {
+            all: false,
+            nodes: body.operations.iter().map(Operation::node).collect(),
+            subtrees: changes.subtrees.clone(),
+        });
         if !changes.subtrees.is_empty() {
             self.mark_below(tree, &changes.subtrees)?;
         }
@@ -355,6 +386,26 @@ impl Readable {
         let label = |member: &MemberId| self.label(member);
         let snapshot = self.index.snapshot();
         Ok(View::new(&snapshot, &label).entry(directory, name)?)
+    }
+
+    /// Runs `action` on what the tree shows now.
+    pub(crate) fn with_view<T>(
+        &self,
+        action: impl FnOnce(&View<'_, IndexSnapshot>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let label = |member: &MemberId| self.label(member);
+        let snapshot = self.index.snapshot();
+        action(&View::new(&snapshot, &label))
+    }
+
+    /// The conflict that a node was part of at a moment.
+    pub(crate) fn conflict_in(
+        &self,
+        snapshot: &IndexSnapshot,
+        node: NodeId,
+    ) -> Result<Option<Conflict>, EngineError> {
+        let label = |member: &MemberId| self.label(member);
+        Ok(View::new(snapshot, &label).conflict_of(node)?)
     }
 
     /// A live pack that holds the chunk, and where.

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -89,6 +92,10 @@ pub(crate) struct Shared {
     trouble: Mutex<Option<String>>,
     rates: Mutex<(u64, u64)>,
     arrived: Mutex<Vec<PackId>>,
+    /// Number of packs that have come.
+    arrivals: AtomicU64,
+    /// Conflicts are being looked for or merged.
+    merging: AtomicBool,
     conflicts: Mutex<Option<Conflicts>>,
     changed: watch::Sender<u64>,
     join: watch::Sender<JoinState>,
@@ -138,6 +145,8 @@ impl Shared {
             trouble: Mutex::default(),
             rates: Mutex::default(),
             arrived: Mutex::default(),
+            arrivals: AtomicU64::new(0),
+            merging: AtomicBool::new(false),
             conflicts: Mutex::default(),
             changed: watch::Sender::new(0),
             join: watch::Sender::new(join),
@@ -365,6 +374,23 @@ impl Shared {
     /// A pack came; the view hears of it at the next [`Self::flush_events`].
     pub(crate) fn packs_arrived(&self, pack: PackId) {
         lock(&self.arrived).push(pack);
+        self.arrivals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many packs have come; two equal numbers: none in between.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::Relaxed)
+    }
+
+    /// Whether conflicts are being looked for or merged here.
+    pub(crate) fn is_merging(&self) -> bool {
+        self.merging.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_merging(&self, merging: bool) {
+        if self.merging.swap(merging, Ordering::AcqRel) != merging {
+            self.bump();
+        }
     }
 
     pub(crate) fn flush_events(&self) {

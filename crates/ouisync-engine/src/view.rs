@@ -11,7 +11,7 @@ use ouisync_model::{
     id::{CommitId, NodeId, PackId},
     name::Name,
     operation::{FileContent, Operation},
-    tree::entry::Entry,
+    tree::{conflict::Conflict, entry::Entry},
 };
 
 mod events;
@@ -88,6 +88,8 @@ pub trait FolderAccess: Send + Sync {
             .into_iter()
             .find(|entry| entry.name == *name))
     }
+    /// The conflict that a visible node is part of.
+    fn conflict(&self, node: NodeId) -> Result<Option<Conflict>, EngineError>;
     /// Up to `limit` directories whose listing may have changed since their mark was cleared.
     fn dirty(&self, limit: usize) -> Result<Vec<NodeId>, EngineError>;
     /// Marks directories dirty again.

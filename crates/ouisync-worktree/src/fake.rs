@@ -20,7 +20,7 @@ use ouisync_model::{
     id::{ChunkId, CommitId, Lamport, MemberId, NodeId, PackId, Timestamp},
     name::Name,
     operation::{ChunkRef, FileContent, FileData, Operation, Value},
-    tree::{Changes, CommitContext, Tree, entry::Entry, memory::MemoryTree},
+    tree::{Changes, CommitContext, Tree, conflict::Conflict, entry::Entry, memory::MemoryTree},
 };
 
 const CHUNK: usize = 64 * 1024;
@@ -260,6 +260,17 @@ impl Fake {
         shown
     }
 
+    /// Names in conflict.
+    pub(crate) fn conflicts(&self) -> Vec<String> {
+        let label = |member: &MemberId| format!("device {}", member.as_bytes()[0]);
+        let state = self.state();
+        let found = state.tree.view(&label).conflicts(100).unwrap();
+        found
+            .iter()
+            .map(|(_, conflict)| conflict.name.to_string())
+            .collect()
+    }
+
     pub(crate) fn entry_at(&self, name: &str) -> Option<Entry> {
         let name = Name::new(name).unwrap();
         self.state()
@@ -367,6 +378,11 @@ impl FolderAccess for Fake {
 
     fn list(&self, directory: NodeId) -> Result<Vec<Entry>, EngineError> {
         Ok(self.state().listing(directory))
+    }
+
+    fn conflict(&self, node: NodeId) -> Result<Option<Conflict>, EngineError> {
+        let label = |member: &MemberId| format!("device {}", member.as_bytes()[0]);
+        Ok(self.state().tree.view(&label).conflict_of(node).unwrap())
     }
 
     fn dirty(&self, limit: usize) -> Result<Vec<NodeId>, EngineError> {

@@ -79,6 +79,8 @@ pub(crate) struct Record {
     pub(crate) pending: bool,
     /// The entry has a derived name.
     pub(crate) conflict: bool,
+    /// It is one side of a conflict.
+    pub(crate) contested: bool,
     /// What is there.
     pub(crate) shown: Shown,
     /// The tree's metadata.
@@ -128,6 +130,7 @@ impl Record {
             parts: parts(entry),
             pending: false,
             conflict: entry.conflict,
+            contested: entry.contested,
             shown,
             metadata: entry.metadata,
             fingerprint,
@@ -182,6 +185,7 @@ impl Record {
         self.parts = parts(entry);
         self.pending = false;
         self.conflict = entry.conflict;
+        self.contested = entry.contested;
         *self != before
     }
 
@@ -203,6 +207,7 @@ impl Record {
             author: None,
             time: Timestamp::default(),
             conflict: self.conflict,
+            contested: self.contested,
             register_ops: self
                 .parts
                 .iter()

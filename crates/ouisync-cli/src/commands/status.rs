@@ -131,7 +131,10 @@ fn describe(status: &FolderStatus) -> String {
         ));
     }
     if status.conflicts > 0 {
-        text.push_str(&format!("  conflicts   {}: both versions are in the directory; keep what you want and delete the rest\n", status.conflicts));
+        text.push_str(&format!(
+            "  conflicts   {}: all versions are in the directory; see 'ouisync conflicts'\n",
+            status.conflicts
+        ));
     }
     for peer in &status.peers {
         let role = peer.role.map_or(String::new(), |role| format!(" ({role})"));

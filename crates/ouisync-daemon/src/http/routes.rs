@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     answer::{Answer, Input, Refusal},
-    directory, guard, past, retention, streams,
+    conflicts, directory, guard, past, retention, streams,
 };
 use crate::{home::Token, refusal, service::Service};
 
@@ -101,6 +101,7 @@ pub(crate) fn router(api: Api) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(repair))
         .routes(routes!(events))
         .merge(directory::long())
+        .merge(conflicts::long())
         .merge(retention::long())
         .merge(past::long())
         .layer(middleware::from_fn_with_state(

@@ -235,7 +235,11 @@ fn lacking(running: &Arc<RunningFolder>) -> Option<Cow<'static, str>> {
         return Some("this device is not a member of the folder".into());
     }
     if snapshot.paused {
-        return Some("the folder is paused".into());
+        return Some(if shared.is_view_settled() {
+            "the folder is paused".into()
+        } else {
+            "the folder is paused, and changes are still being recorded or applied".into()
+        });
     }
     if !shared.is_view_settled() {
         let view = shared.view_status();
@@ -248,6 +252,9 @@ fn lacking(running: &Arc<RunningFolder>) -> Option<Cow<'static, str>> {
             Some(problem) => problem.message.into(),
             None => "changes are still being recorded or applied".into(),
         });
+    }
+    if shared.is_merging() {
+        return Some("edits that were made apart are being merged".into());
     }
     if snapshot.peers.is_empty() {
         return Some("no other member is connected".into());
@@ -273,7 +280,7 @@ fn state(running: &RunningFolder, snapshot: &Snapshot, role: Option<Role>) -> Fo
     if snapshot.locked {
         return FolderState::Locked;
     }
-    let settled = shared.is_view_settled();
+    let settled = shared.is_view_settled() && !shared.is_merging();
     let alone = snapshot.members.len() <= 1 && role != Some(Role::Safe);
     if settled && snapshot.missing_bytes == 0 && (alone || snapshot.delivered) {
         return FolderState::Synced;

@@ -36,6 +36,7 @@ use crate::{
     command::Command,
     error::EngineError,
     flush::Flushed,
+    merging::Suspects,
     port::ingest_keys,
     readable::{
         Readable,
@@ -187,8 +188,10 @@ impl Folder {
         let restarted = readable.restart(&self.sync.facts().roster);
         // Half a tree must not be seen.
         let restarted = restarted?;
+        readable.suspect(Suspects::everything());
         self.shared.set_readable(Some(readable));
         self.shared.tree_changed();
+        self.notice_conflicts();
         if restarted == Restart::Done {
             self.checkpoints.stale = false;
             if self.checkpoints.failed.take().is_some() {

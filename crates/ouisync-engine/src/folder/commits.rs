@@ -160,6 +160,7 @@ impl Folder {
                 self.shared.fail(&error.to_string());
             }
         }
+        self.notice_conflicts();
     }
 
     fn judge(&mut self, bytes: &Bytes) -> Result<Judgement, String> {
@@ -362,6 +363,7 @@ impl Folder {
         self.shared.set_readable((!half).then(|| readable.clone()));
         self.readable = Some(readable);
         self.shared.set_ingest_keys(ingest_keys(self));
+        self.notice_conflicts();
         Ok(())
     }
 
@@ -442,6 +444,7 @@ impl Folder {
         if applied.tree_changed {
             self.shared.tree_changed();
         }
+        self.notice_conflicts();
         if let Some(error) = failure {
             return Err(error);
         }

@@ -9,6 +9,7 @@ mod device;
 mod history;
 mod invitations;
 mod members;
+mod merging;
 mod restore;
 mod retention;
 mod storage;

@@ -21,64 +21,127 @@ pub struct Written {
     pub value: Value,
     /// What it replaced.
     pub replaces: Vec<OpId>,
+    /// `replaces` is known; not so of what is older than all that is known.
+    pub complete: bool,
 }
 
 const ONE: u8 = 1;
 const OTHER: u8 = 2;
+const BOTH: u8 = ONE | OTHER;
 /// An ancestor of a common ancestor.
 const BEYOND: u8 = 4;
 
 /// The last common ancestors of two sets of operations: each operation counts as its own ancestor, and no result is an ancestor
-/// of another. Ascending by stamp; deletions are left out. `None` when an operation that is needed can't be had, or there are
-/// too many.
+/// of another. Operations that wrote equal values and replaced the same count as one. Ascending by stamp; deletions are left
+/// out. `None` when an operation that is needed can't be had, or there are too many.
 pub fn common<E>(
     one: impl IntoIterator<Item = OpId>,
     other: impl IntoIterator<Item = OpId>,
     mut written: impl FnMut(OpId) -> Result<Option<Written>, E>,
 ) -> Result<Option<Vec<(OpId, Value)>>, E> {
+    let mut walk = Walk::default();
     let one = one.into_iter().map(|op| (op, ONE));
     let other = other.into_iter().map(|op| (op, OTHER));
-    let mut marks: BTreeMap<OpId, u8> = BTreeMap::new();
-    let mut queue: BTreeMap<Stamp, Written> = BTreeMap::new();
-    let mut looked_at = BTreeSet::new();
-    let mut found: BTreeMap<Stamp, (OpId, Value)> = BTreeMap::new();
     let mut reached: Vec<(OpId, u8)> = one.chain(other).collect();
     loop {
         for (op, mark) in reached.drain(..) {
-            *marks.entry(op).or_default() |= mark;
-            if !looked_at.insert(op) {
-                continue;
+            if !walk.knows(&op) {
+                match written(op)? {
+                    Some(written) => walk.learn(op, written),
+                    // What lies beyond a common ancestor only tells which others are not the last.
+                    None if mark & BEYOND != 0 => continue,
+                    None => return Ok(None),
+                }
             }
-            match written(op)? {
-                Some(written) => drop(queue.insert(written.stamp, written)),
-                // What lies beyond a common ancestor only tells which others are not the last.
-                None if mark & BEYOND != 0 => {}
-                None => return Ok(None),
-            }
+            walk.mark(op, mark);
         }
-        let mark_of = |op: &OpId| marks.get(op).copied().unwrap_or_default();
-        if queue.keys().all(|stamp| mark_of(&stamp.op) & BEYOND != 0) {
-            break;
-        }
-        if looked_at.len() > LIMIT {
-            return Ok(None);
-        }
-        let Some((stamp, at)) = queue.pop_last() else {
+        let Some((stamp, op)) = walk.pending.pop_last() else {
             break;
         };
-        let mut mark = mark_of(&stamp.op);
-        if mark & (ONE | OTHER) == ONE | OTHER {
-            if mark & BEYOND == 0 {
-                found.insert(stamp, (stamp.op, at.value));
-            }
-            mark |= BEYOND;
+        if walk.is_settled(stamp, op) {
+            break;
         }
-        reached.extend(at.replaces.into_iter().map(|replaced| (replaced, mark)));
+        if walk.known.len() > LIMIT {
+            return Ok(None);
+        }
+        let mark = walk.mark_of(&op);
+        let Some(at) = walk.known.get(&op) else {
+            continue;
+        };
+        let is_common = mark & BOTH == BOTH;
+        if !is_common && !at.complete {
+            return Ok(None);
+        }
+        let passed = if is_common { mark | BEYOND } else { mark };
+        reached.extend(at.replaces.iter().map(|replaced| (*replaced, passed)));
     }
-    found.retain(|_, (op, value)| {
-        *value != Value::Deleted && marks.get(op).is_none_or(|mark| mark & BEYOND == 0)
-    });
+    let found: BTreeMap<Stamp, (OpId, Value)> = walk
+        .last()
+        .filter(|(_, written)| written.value != Value::Deleted)
+        .map(|(op, written)| (written.stamp, (op, written.value.clone())))
+        .collect();
     Ok(Some(found.into_values().collect()))
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Walk {
+    known: BTreeMap<OpId, Written>,
+    /// The operation that stands for one that wrote the same.
+    aliases: BTreeMap<OpId, OpId>,
+    marks: BTreeMap<OpId, u8>,
+    /// Operations whose marks are yet to be passed on.
+    pending: BTreeSet<(Stamp, OpId)>,
+}
+
+impl Walk {
+    fn knows(&self, op: &OpId) -> bool {
+        self.known.contains_key(op) || self.aliases.contains_key(op)
+    }
+
+    fn learn(&mut self, op: OpId, mut written: Written) {
+        written.replaces.sort_unstable();
+        written.replaces.dedup();
+        let same = self.known.iter().find(|(_, known)| {
+            known.complete
+                && written.complete
+                && !known.replaces.is_empty()
+                && known.replaces == written.replaces
+                && known.value.shows_as(&written.value)
+        });
+        match same {
+            Some((same, _)) => drop(self.aliases.insert(op, *same)),
+            None => drop(self.known.insert(op, written)),
+        }
+    }
+
+    fn mark(&mut self, op: OpId, mark: u8) {
+        let op = self.aliases.get(&op).copied().unwrap_or(op);
+        let held = self.marks.entry(op).or_default();
+        if *held | mark != *held {
+            *held |= mark;
+            if let Some(written) = self.known.get(&op) {
+                self.pending.insert((written.stamp, op));
+            }
+        }
+    }
+
+    fn mark_of(&self, op: &OpId) -> u8 {
+        self.marks.get(op).copied().unwrap_or_default()
+    }
+
+    /// The common ancestors that are ancestors of no other, as far as is known.
+    fn last(&self) -> impl Iterator<Item = (OpId, &Written)> {
+        let common = self.known.iter().map(|(op, written)| (*op, written));
+        common.filter(|(op, _)| self.mark_of(op) & (BOTH | BEYOND) == BOTH)
+    }
+
+    /// Neither `op`, which is the next, nor anything else that is pending can change the outcome.
+    fn is_settled(&self, stamp: Stamp, op: OpId) -> bool {
+        let mut open = self.pending.iter().map(|(_, op)| op).chain([&op]);
+        open.all(|op| self.mark_of(op) & BEYOND != 0)
+            && self.last().all(|(_, written)| written.stamp > stamp)
+    }
 }
 
 #[cfg(test)]
@@ -106,9 +169,12 @@ mod tests {
                 },
                 value: match number {
                     200.. => Value::Deleted,
+                    // Twins.
+                    50 | 51 => Value::Symlink(vec![50]),
                     _ => Value::Symlink(vec![number]),
                 },
                 replaces: replaces.iter().map(|number| op(*number)).collect(),
+                complete: number != 100,
             }))
         };
         let ops = |numbers: &[u8]| numbers.iter().map(|number| op(*number)).collect::<Vec<_>>();
@@ -139,7 +205,17 @@ mod tests {
         // An old value reached by a short way is no last ancestor.
         let short: &[(u8, &[u8])] = &[(1, &[]), (2, &[1]), (3, &[2]), (4, &[3, 1]), (5, &[3, 1])];
         assert_eq!(bases(short, &[4], &[5]), Some(vec![3]));
-        // Equal values of two operations count together.
+        // Both settled them alike, and went on from that.
+        let alike: &[(u8, &[u8])] = &[(50, &[2, 3]), (51, &[3, 2]), (60, &[50]), (61, &[51])];
+        assert_eq!(
+            bases(&[cross, alike].concat(), &[60], &[61]),
+            Some(vec![50])
+        );
+        assert_eq!(
+            bases(&[cross, alike].concat(), &[61], &[50]),
+            Some(vec![50])
+        );
+        // Both sides of a value that two operations wrote.
         assert_eq!(bases(cross, &[2, 4], &[3]), Some(vec![3]));
     }
 
@@ -149,6 +225,9 @@ mod tests {
         // What lies behind the common ancestor is not needed.
         let cut: &[(u8, &[u8])] = &[(2, &[1]), (3, &[2]), (4, &[2])];
         assert_eq!(bases(cut, &[3], &[4]), Some(vec![2]));
+        let old: &[(u8, &[u8])] = &[(100, &[]), (101, &[100]), (102, &[100]), (103, &[])];
+        assert_eq!(bases(old, &[101], &[102]), Some(vec![100]));
+        assert_eq!(bases(old, &[101], &[103]), None);
         let deleted: &[(u8, &[u8])] = &[(200, &[]), (201, &[200]), (202, &[200])];
         assert_eq!(bases(deleted, &[201], &[202]), Some(vec![]));
     }

@@ -30,6 +30,8 @@ pub struct Entry {
     pub time: Timestamp,
     /// The entry is shown under a derived name, because another value holds `raw_name`.
     pub conflict: bool,
+    /// Other entries were given the same name: this is one side of a conflict, also where it keeps the name.
+    pub contested: bool,
     /// For each node of this entry, ascending: the operations that a change of this entry replaces.
     pub register_ops: Vec<RegisterOps>,
 }

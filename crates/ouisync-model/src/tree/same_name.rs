@@ -74,8 +74,10 @@ pub(super) fn entries(raw_name: &Name, nodes: &BTreeMap<NodeId, NodeState>) -> V
     };
     shown.sort_unstable_by_key(|(stamp, _)| std::cmp::Reverse(*stamp));
     entries.extend(shown.into_iter().map(|(_, entry)| entry));
-    for entry in entries.iter_mut().skip(1) {
-        entry.conflict = true;
+    let contested = entries.len() > 1;
+    for (index, entry) in entries.iter_mut().enumerate() {
+        entry.conflict = index > 0;
+        entry.contested = contested;
     }
     entries
 }
@@ -145,6 +147,7 @@ fn entry(
         author: newest.map(|newest| newest.author),
         time: newest.map_or_else(Timestamp::default, |newest| newest.time),
         conflict: false,
+        contested: false,
         register_ops,
     };
     (stamp, entry)

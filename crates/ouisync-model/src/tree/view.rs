@@ -262,7 +262,11 @@ impl<'a, R: TreeReader> View<'a, R> {
             .find(|entry| entry.name == *name))
     }
 
-    fn existing(&self, node: NodeId) -> Result<Option<NodeState>, R::Error> {
+    pub(super) const fn reader(&self) -> &'a R {
+        self.reader
+    }
+
+    pub(super) fn existing(&self, node: NodeId) -> Result<Option<NodeState>, R::Error> {
         Ok(self.reader.node(node)?.filter(NodeState::exists))
     }
 

@@ -4,5 +4,6 @@
 mod devices;
 mod past;
 mod properties;
+mod rows;
 mod rules;
 mod scale;

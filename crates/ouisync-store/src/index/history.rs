@@ -153,6 +153,15 @@ macro_rules! history_reader {
                 Ok(self.value(&key)?.is_some())
             }
 
+            /// What one commit did to a node.
+            pub fn change(
+                &self,
+                node: NodeId,
+                commit: &CommitId,
+            ) -> Result<Option<NodeChange>, IndexError> {
+                self.get(table::CHANGE, node.as_bytes(), commit.as_bytes())
+            }
+
             /// Where history begins.
             pub fn history_start(&self) -> Result<HistoryStart, IndexError> {
                 Ok(self.get(table::TIMELINE, START, &[])?.unwrap_or_default())

@@ -61,6 +61,7 @@ impl Runner {
             record.fingerprint = stat.fingerprint;
             record.pending = true;
             record.conflict = false;
+            record.contested = false;
             self.tree.relocate(child, Some(slot), name.clone());
             for inside in self.tree.subtree(child) {
                 self.tree.set_watched(inside, false);
@@ -108,6 +109,7 @@ impl Runner {
                     parts: vec![Part::own(node)],
                     pending: true,
                     conflict: false,
+                    contested: false,
                     shown,
                     metadata: Default::default(),
                     fingerprint: stat.fingerprint,

@@ -10,7 +10,7 @@ use ouisync_model::{
     id::{NodeId, NodeKind},
     name::Name,
     operation::{FileContent, MetadataChange, Operation, Value},
-    tree::edit,
+    tree::{edit, entry::Entry},
 };
 
 use super::{
@@ -78,17 +78,20 @@ impl Runner {
         for moved in moves {
             self.record_move(root, moved, &mut edited)?;
         }
+        let mut contested = Vec::new();
         for mut missed in deleted {
             self.resolve(missed.slot, &missed.name, &mut missed.record)?;
-            self.operations.extend(
-                missed
-                    .record
-                    .seen(&missed.name)
-                    .iter()
-                    .flat_map(edit::delete),
-            );
             self.is_quiet(missed.slot, &missed.name);
+            let Some(seen) = missed.record.seen(&missed.name) else {
+                continue;
+            };
+            if seen.contested {
+                contested.push((missed.slot, seen));
+            } else {
+                self.operations.extend(edit::delete(&seen));
+            }
         }
+        self.record_rejections(contested)?;
         for mut limbo in deleted_directories {
             if !limbo.record.is_husk() {
                 self.resolve(limbo.parent, &limbo.name, &mut limbo.record)?;
@@ -127,6 +130,36 @@ impl Runner {
             }
         }
         self.flush(&[])
+    }
+
+    /// Sides of conflicts were deleted: what stays of each conflict is what the person chose.
+    fn record_rejections(&mut self, mut gone: Vec<(Slot, Entry)>) -> Result<(), StepError> {
+        while let Some((slot, seen)) = gone.pop() {
+            let Some(conflict) = self.view.conflict(seen.node)? else {
+                self.operations.extend(edit::delete(&seen));
+                continue;
+            };
+            let of_it: Vec<_> = gone
+                .extract_if(.., |(_, other)| {
+                    let nodes = conflict.entries.iter().flat_map(Entry::nodes);
+                    nodes.into_iter().any(|node| node == other.node)
+                })
+                .map(|(_, other)| other)
+                .chain([seen])
+                .collect();
+            self.operations.extend(conflict.reject(&of_it));
+            // An edit of what stays, made at the same time, goes on from the choice.
+            if let Some(kept) = conflict.staying(&of_it)
+                && let Some(mut stored) = self.stored(slot, &kept.name)?
+                && let Some(base) = &mut stored.base
+                && base.shares_node(kept)
+                && base.same_value(&kept.value)
+            {
+                base.pending = true;
+                self.put(slot, &kept.name, Some(stored))?;
+            }
+        }
+        Ok(())
     }
 
     fn record_move(
@@ -184,6 +217,7 @@ impl Runner {
         record.parts = parts;
         record.pending = true;
         record.conflict = false;
+        record.contested = false;
         self.operations.extend(operations);
         if record.fingerprint.same_but_renamed(&to.stat.fingerprint) {
             record.fingerprint = to.stat.fingerprint;
@@ -305,6 +339,7 @@ impl Runner {
                         parts: vec![Part::own(node)],
                         pending: true,
                         conflict: false,
+                        contested: false,
                         shown,
                         metadata,
                         fingerprint,

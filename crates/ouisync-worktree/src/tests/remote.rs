@@ -97,6 +97,121 @@ fn concurrent_edits_become_a_conflict() {
     assert!(other.exists("mine.txt"));
 }
 
+/// Two devices in conflict about `a.txt`, and the name of the copy.
+fn conflicting() -> (Device, Device, String) {
+    let (one, other) = pair();
+    one.write("a.txt", "base");
+    sync(&one, &other);
+    one.write("a.txt", "of one");
+    other.write("a.txt", "of other");
+    sync(&one, &other);
+    assert_eq!(one.fake.conflicts(), ["a.txt"]);
+    let copy = one
+        .disk()
+        .into_keys()
+        .find(|name| name.contains("conflict"));
+    let copy = copy.unwrap()[1..].to_owned();
+    (one, other, copy)
+}
+
+#[test]
+fn deleting_different_sides_of_a_conflict_deletes_neither() {
+    let (one, other, copy) = conflicting();
+    let both = one.disk();
+    fs::remove_file(one.path(&copy)).unwrap();
+    fs::remove_file(other.path("a.txt")).unwrap();
+    sync(&one, &other);
+    assert_eq!(one.fake.conflicts(), ["a.txt"]);
+    let contents = |disk: BTreeMap<String, Option<Vec<u8>>>| {
+        let mut contents: Vec<_> = disk.into_values().collect();
+        contents.sort();
+        contents
+    };
+    assert_eq!(contents(one.disk()), contents(both));
+    // The same choice on both is one.
+    let copy = one
+        .disk()
+        .into_keys()
+        .find(|name| name.contains("conflict"));
+    let copy = copy.unwrap()[1..].to_owned();
+    fs::remove_file(one.path(&copy)).unwrap();
+    fs::remove_file(other.path(&copy)).unwrap();
+    sync(&one, &other);
+    assert_eq!(one.fake.conflicts(), [""; 0]);
+    assert_eq!(one.disk().len(), 1);
+}
+
+#[test]
+fn deleting_all_sides_of_a_conflict_deletes_the_file() {
+    let (one, other, copy) = conflicting();
+    one.write("stays", "");
+    sync(&one, &other);
+    fs::remove_file(one.path(&copy)).unwrap();
+    fs::remove_file(one.path("a.txt")).unwrap();
+    sync(&one, &other);
+    assert_eq!((one.disk().len(), other.disk().len()), (1, 1));
+    // One after the other.
+    let (one, other, _) = conflicting();
+    one.write("stays", "");
+    sync(&one, &other);
+    fs::remove_file(one.path("a.txt")).unwrap();
+    sync(&one, &other);
+    assert_eq!(other.disk().len(), 2);
+    fs::remove_file(other.path("a.txt")).unwrap();
+    sync(&one, &other);
+    assert_eq!((one.disk().len(), other.disk().len()), (1, 1));
+}
+
+#[test]
+fn a_person_merges_by_hand() {
+    for edited_copy in [false, true] {
+        let (one, other, copy) = conflicting();
+        let (kept, gone) = if edited_copy {
+            (copy.as_str(), "a.txt")
+        } else {
+            ("a.txt", copy.as_str())
+        };
+        // Seen by one scan, in whatever order.
+        one.write(kept, "of one and other");
+        fs::remove_file(one.path(gone)).unwrap();
+        sync(&one, &other);
+        assert_eq!(other.fake.conflicts(), [""; 0]);
+        assert_eq!(other.read("a.txt"), "of one and other");
+        assert_eq!(other.disk().len(), 1);
+    }
+}
+
+#[test]
+fn editing_a_copy_is_that_versions_content() {
+    let (one, other, copy) = conflicting();
+    let name_holder = one.read("a.txt");
+    one.write(&copy, "edited");
+    sync(&one, &other);
+    assert_eq!(other.fake.conflicts(), ["a.txt"]);
+    let contents: Vec<_> = other.disk().into_values().flatten().collect();
+    assert_eq!(contents.len(), 2);
+    assert!(contents.contains(&b"edited".to_vec()));
+    assert!(contents.contains(&name_holder.into_bytes()));
+}
+
+#[test]
+fn files_of_one_name_from_two_devices_are_settled_by_deleting() {
+    let (one, other) = pair();
+    one.write("a.txt", "of one");
+    other.write("a.txt", "of other");
+    sync(&one, &other);
+    assert_eq!(one.disk().len(), 2);
+    let copy = one
+        .disk()
+        .into_keys()
+        .find(|name| name.contains("conflict"));
+    fs::remove_file(one.path(&copy.unwrap()[1..])).unwrap();
+    fs::remove_file(other.path("a.txt")).unwrap();
+    sync(&one, &other);
+    assert_eq!(one.fake.conflicts(), ["a.txt"]);
+    assert_eq!(one.disk().len(), 2);
+}
+
 #[test]
 fn an_edit_of_what_was_not_yet_applied_is_concurrent() {
     let (one, other) = pair();

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ouisync_api::{
+    conflicts::{Conflict, ResolveRequest, Resolved},
     data::{
         Confirmation, CreateRequest, Device, Folder, FolderState, FolderStatus, Invitation,
         InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest,
@@ -26,7 +27,8 @@ use ouisync_api::{
 use tokio::sync::{Notify, broadcast};
 
 use crate::service::{
-    CheckWatch, Content, DirectoryService, PastService, Reply, RetentionService, Service, WorkWatch,
+    CheckWatch, ConflictService, Content, DirectoryService, PastService, Reply, RetentionService,
+    Service, WorkWatch,
 };
 
 pub(super) struct Fake {
@@ -244,6 +246,20 @@ impl Service for Fake {
     }
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+}
+
+impl ConflictService for Fake {
+    fn conflicts(&self, folder: String) -> Reply<'_, Vec<Conflict>> {
+        self.note(format!("conflicts {folder}"));
+        ok(vec![])
+    }
+    fn resolve(&self, folder: String, request: ResolveRequest) -> Reply<'_, Resolved> {
+        self.note(format!("resolve {folder} {request:?}"));
+        ok(Resolved {
+            folder,
+            path: request.path,
+        })
     }
 }
 

@@ -1,0 +1,195 @@
+//! When conflicts are looked for and merged. Only for who may write; one job at a time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use ouisync_model::id::NodeId;
+use tracing::warn;
+
+use super::Folder;
+use crate::{
+    command::Command,
+    error::EngineError,
+    merging::{self, Found, Suspects},
+    port::Port,
+    status::Role,
+};
+
+/// So many nodes are looked at on the folder's thread.
+const AT_ONCE: usize = 64;
+/// After a failure it is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What is to be looked at and merged.
+#[derive(Default)]
+pub(super) struct Merging {
+    suspects: Suspects,
+    /// A node of each conflict, and when it is this device's turn.
+    candidates: BTreeMap<NodeId, Instant>,
+    /// Conflicts whose contents are not all here, and how many packs had come when that was found.
+    later: BTreeSet<NodeId>,
+    arrivals: u64,
+    running: bool,
+    retry: Option<Instant>,
+}
+
+impl Folder {
+    fn may_merge(&self) -> bool {
+        matches!(self.role(), Some(Role::Owner | Role::Writer))
+            && !self.paused
+            // Half a tree is not merged.
+            && self.shared.readable().is_some()
+            && !self.is_removed()
+    }
+
+    /// Notes where applied commits may have made conflicts.
+    pub(super) fn notice_conflicts(&mut self) {
+        let Some(readable) = self.readable.clone() else {
+            return;
+        };
+        let suspects = readable.take_suspects();
+        if suspects.is_empty() {
+            return;
+        }
+        let few = !suspects.all && suspects.subtrees.is_empty() && suspects.nodes.len() <= AT_ONCE;
+        if few && self.may_merge() {
+            match merging::find(&readable, &suspects) {
+                Ok(found) => self.found_conflicts(found),
+                Err(error) => {
+                    warn!(folder = %self.id, %error, "can't look for conflicts");
+                    self.merging.suspects.append(suspects);
+                }
+            }
+        } else {
+            self.merging.suspects.append(suspects);
+        }
+        self.go_on_merging();
+    }
+
+    fn found_conflicts(&mut self, found: Found) {
+        if found.rules_changed {
+            self.merging.suspects.append(Suspects::everything());
+        }
+        let own = self.identity.as_ref().map(|identity| identity.member());
+        let pause = self.housekeeping.merge;
+        for candidate in found.candidates {
+            // The authors first, the last one before the others: normally one device does it and the others see it done.
+            let mut authors = candidate.authors.iter();
+            let rank = authors
+                .position(|author| Some(*author) == own)
+                .unwrap_or(candidate.authors.len())
+                .min(3);
+            let rank = u16::try_from(rank).unwrap_or_default();
+            let delay = pause.mul_f64(1.0 + 2.0 * f64::from(rank) + rand::random_range(0.0..1.0));
+            let due = Instant::now() + delay;
+            self.merging.candidates.entry(candidate.node).or_insert(due);
+        }
+    }
+
+    /// Starts what is due.
+    pub(super) fn go_on_merging(&mut self) {
+        self.start_merging();
+        let merging = &self.merging;
+        let working =
+            merging.running || !merging.suspects.is_empty() || !merging.candidates.is_empty();
+        let working = working && merging.retry.is_none() && self.may_merge();
+        self.shared.set_merging(working && self.readable.is_some());
+    }
+
+    fn start_merging(&mut self) {
+        let Some(readable) = self.readable.clone() else {
+            self.merging = Merging {
+                running: self.merging.running,
+                ..Merging::default()
+            };
+            return;
+        };
+        if self.merging.running || !self.may_merge() {
+            return;
+        }
+        if self.merging.retry.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        self.merging.retry = None;
+        if !self.merging.suspects.is_empty() {
+            let suspects = std::mem::take(&mut self.merging.suspects);
+            return self.spawn_merging("look", move |_| {
+                let found = merging::find(&readable, &suspects);
+                Box::new(move |folder: &mut Self| match found {
+                    Ok(found) => folder.found_conflicts(found),
+                    Err(error) => folder.merging_failed(&error, |merging| {
+                        merging.suspects.append(suspects);
+                    }),
+                })
+            });
+        }
+        let arrivals = self.shared.arrivals();
+        if self.merging.arrivals != arrivals {
+            self.merging.arrivals = arrivals;
+            let now = Instant::now();
+            let later = std::mem::take(&mut self.merging.later);
+            self.merging
+                .candidates
+                .extend(later.into_iter().map(|node| (node, now)));
+        }
+        let now = Instant::now();
+        let due: Vec<NodeId> = self
+            .merging
+            .candidates
+            .extract_if(.., |_, at| *at <= now)
+            .map(|(node, _)| node)
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        self.spawn_merging("merge", move |port| {
+            let merged = merging::merge(&readable, port, &due);
+            Box::new(move |folder: &mut Self| match merged {
+                Ok(later) => folder.merging.later.extend(later),
+                Err(error) => folder.merging_failed(&error, |merging| {
+                    let now = Instant::now();
+                    merging
+                        .candidates
+                        .extend(due.into_iter().map(|node| (node, now)));
+                }),
+            })
+        });
+    }
+
+    /// Runs `job` on a thread; what it returns runs here.
+    fn spawn_merging(
+        &mut self,
+        what: &'static str,
+        job: impl FnOnce(&Port) -> Box<dyn FnOnce(&mut Self) + Send> + Send + 'static,
+    ) {
+        let (shared, store, sender) =
+            (self.shared.clone(), self.store.clone(), self.sender.clone());
+        let spawned = std::thread::Builder::new()
+            .name(format!("folder-{what}"))
+            .spawn(move || {
+                let port = Port::new(shared, store, sender.clone());
+                let then = job(&port);
+                sender.send(Command::Run(Box::new(move |folder| {
+                    folder.merging.running = false;
+                    then(folder);
+                    folder.go_on_merging();
+                })));
+            });
+        match spawned {
+            Ok(_) => self.merging.running = true,
+            Err(error) => {
+                warn!(folder = %self.id, %error, "can't start a thread to merge");
+                self.merging.suspects.append(Suspects::everything());
+                self.merging.retry = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    fn merging_failed(&mut self, error: &EngineError, again: impl FnOnce(&mut Merging)) {
+        warn!(folder = %self.id, %error, "can't merge");
+        again(&mut self.merging);
+        self.merging.retry = Some(Instant::now() + RETRY);
+    }
+}
