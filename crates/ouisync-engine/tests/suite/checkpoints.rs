@@ -155,14 +155,19 @@ async fn who_was_away_while_everybody_cut_loses_nothing() {
     tokio::task::block_in_place(|| view.update(vec![(key.clone(), Some(b"mine".to_vec()))], &[]))
         .unwrap();
     drop(view);
-    bob.stop().await;
-    carol.stop().await;
+    for device in [&mut bob, &mut carol, &mut alice, &mut safe] {
+        device.stop().await;
+    }
 
+    // Nobody hears of it.
     bob.go_on().await;
     let alone = noise(200_000);
     bob.write(folder, "alone", &alone);
     bob.write(folder, "both", b"by Bob");
     bob.stop().await;
+    alice.go_on().await;
+    safe.go_on().await;
+    alice.meet(&safe).await;
 
     let all = files(14);
     for (name, content) in &all {
