@@ -60,8 +60,11 @@ pub(crate) struct Readable {
     /// A reader that was used last: its opened frames are likely to be wanted again.
     idle: Mutex<Option<ChunkReader<Index, Arc<Store>>>>,
     /// The last timeline read, with what it was read at.
-    timeline: Mutex<Option<((u64, u64), Arc<Timeline>)>>,
+    timeline: Mutex<Option<DatedTimeline>>,
 }
+
+/// A timeline with the position and the number of withdrawals that it was read at.
+type DatedTimeline = ((u64, u64), Arc<Timeline>);
 
 /// What applying commits changed.
 #[derive(Default)]

@@ -36,7 +36,7 @@ impl Default for BrakeSettings {
         Self {
             enabled: true,
             files: 50,
-            percent: 30,
+            percent: 50,
             window: Duration::from_secs(60),
         }
     }

@@ -146,8 +146,8 @@ fn rule(line: &str) -> Option<(String, Strategy)> {
     }
     let words = rest.split_ascii_whitespace();
     let strategy = words
-        .filter_map(|word| Strategy::from_word(word.strip_prefix("merge=")?))
-        .last()?;
+        .rev()
+        .find_map(|word| Strategy::from_word(word.strip_prefix("merge=")?))?;
     Some((pattern, strategy))
 }
 
