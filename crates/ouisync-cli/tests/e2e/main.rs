@@ -5,6 +5,7 @@
 mod attention;
 mod brake;
 mod checkpoints;
+mod conflicts;
 mod daemon;
 mod history;
 mod keyring;
