@@ -260,17 +260,6 @@ impl Fake {
         shown
     }
 
-    /// Names in conflict.
-    pub(crate) fn conflicts(&self) -> Vec<String> {
-        let label = |member: &MemberId| format!("device {}", member.as_bytes()[0]);
-        let state = self.state();
-        let found = state.tree.view(&label).conflicts(100).unwrap();
-        found
-            .iter()
-            .map(|(_, conflict)| conflict.name.to_string())
-            .collect()
-    }
-
     pub(crate) fn entry_at(&self, name: &str) -> Option<Entry> {
         let name = Name::new(name).unwrap();
         self.state()
@@ -278,6 +267,10 @@ impl Fake {
             .into_iter()
             .find(|entry| entry.name == name)
     }
+}
+
+fn label(member: &MemberId) -> String {
+    format!("device {}", member.as_bytes()[0])
 }
 
 impl State {
@@ -288,7 +281,6 @@ impl State {
     }
 
     fn listing(&self, node: NodeId) -> Vec<Entry> {
-        let label = |member: &MemberId| format!("device {}", member.as_bytes()[0]);
         self.tree
             .view(&label)
             .listing(node)
@@ -381,7 +373,6 @@ impl FolderAccess for Fake {
     }
 
     fn conflict(&self, node: NodeId) -> Result<Option<Conflict>, EngineError> {
-        let label = |member: &MemberId| format!("device {}", member.as_bytes()[0]);
         Ok(self.state().tree.view(&label).conflict_of(node).unwrap())
     }
 

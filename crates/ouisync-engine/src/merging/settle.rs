@@ -48,6 +48,10 @@ pub(crate) enum Verdict {
     Stays,
 }
 
+/// Stores a text that replaces the given content.
+pub(crate) type IngestText<'a> =
+    dyn FnMut(&[u8], Option<&FileContent>) -> Result<FileContent, EngineError> + 'a;
+
 /// Entries that become one.
 pub(crate) struct Settlement {
     /// Indices into the conflict's leaves.
@@ -354,7 +358,7 @@ impl Settlement {
     pub(crate) fn operations(
         self,
         conflict: &Conflict,
-        ingest: &mut dyn FnMut(&[u8], Option<&FileContent>) -> Result<FileContent, EngineError>,
+        ingest: &mut IngestText<'_>,
     ) -> Result<Vec<Operation>, EngineError> {
         let all: Vec<&Entry> = conflict.leaves().collect();
         let mut settled: Vec<Entry> = self
