@@ -249,6 +249,7 @@ async fn every_route_is_in_the_document_and_answers() {
         include_str!("past.rs"),
         include_str!("retention.rs"),
         include_str!("directory.rs"),
+        include_str!("conflicts.rs"),
     ];
     let attributes: usize = sources
         .iter()
