@@ -375,7 +375,7 @@ mod tests {
         pass(&mut brake, deleted(49), 60);
         assert!(brake.judge(deleted(1), 60).is_some(), "49 and one");
         brake.lately.clear();
-        pass(&mut brake, deleted(200), 1000);
+        pass(&mut brake, deleted(400), 1000);
         assert!(brake.judge(deleted(100), 1000).is_some());
         brake.lately.clear();
         let scrambled = Toll {
