@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     /// What is held back was an accident: put the files back
     #[arg(long)]
     undo: bool,
-    /// Hold back bursts [default]
+    /// Hold back bursts (as at first)
     #[arg(long, conflicts_with = "off")]
     on: bool,
     /// Never hold anything back
