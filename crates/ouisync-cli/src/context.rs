@@ -1,6 +1,9 @@
 //! What every command knows: whose daemon to ask, and how to answer.
 
-use std::path::PathBuf;
+use std::{
+    io::{BufRead, IsTerminal},
+    path::PathBuf,
+};
 
 use ouisync_api::{
     client::{Client, ClientError},
@@ -61,6 +64,37 @@ pub(crate) fn refused(error: ClientError) -> ErrorBody {
 /// A wrong use of the command.
 pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> ErrorBody {
     ErrorBody::new(ErrorKind::Invalid, message, hint)
+}
+
+fn unconfirmed() -> ErrorBody {
+    usage(
+        "this lets history go, and nobody confirmed it",
+        "See it with --preview, and give --yes to do it without a question.",
+    )
+    .keeping("Nothing was changed.")
+}
+
+/// Refuses to let history go where nobody can be asked.
+pub(crate) fn check_somebody_is_there() -> Result<(), ErrorBody> {
+    if std::io::stdin().is_terminal() {
+        Ok(())
+    } else {
+        Err(unconfirmed())
+    }
+}
+
+/// Asks whoever sits at the terminal whether history may go: `loss` says which, `question` asks to type 'yes'.
+pub(crate) fn confirm(loss: &str, question: &str) -> Result<(), ErrorBody> {
+    check_somebody_is_there()?;
+    output::note(loss);
+    output::note(question);
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == "yes" {
+        Ok(())
+    } else {
+        Err(unconfirmed())
+    }
 }
 
 /// A failure of this machine.

@@ -163,11 +163,7 @@ fn swarms_converge_over_partitions_and_crashes() {
             );
             match network.rng.random_range(0..10) {
                 0..4 if a != b => {
-                    let config = LinkConfig {
-                        latency: Duration::from_millis(network.rng.random_range(1..80)),
-                        jitter: Duration::from_millis(network.rng.random_range(0..50)),
-                        bandwidth: 1 << network.rng.random_range(18..24),
-                    };
+                    let config = LinkConfig::random(&mut network.rng);
                     network.connect(nodes[a], nodes[b], config);
                 }
                 4 => network.cut(nodes[a], nodes[b]),

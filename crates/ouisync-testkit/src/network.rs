@@ -43,6 +43,17 @@ impl Default for LinkConfig {
     }
 }
 
+impl LinkConfig {
+    /// From a fast LAN to a slow line.
+    pub fn random(rng: &mut SmallRng) -> Self {
+        Self {
+            latency: Duration::from_millis(rng.random_range(1..80)),
+            jitter: Duration::from_millis(rng.random_range(0..50)),
+            bandwidth: 1 << rng.random_range(18..24),
+        }
+    }
+}
+
 /// What a connection carried in one direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Carried {

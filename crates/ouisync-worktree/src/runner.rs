@@ -529,27 +529,6 @@ impl Runner {
             && self.events.is_empty()
             && self.notices.is_empty()
             && self.view.dirty(1).is_ok_and(|dirty| dirty.is_empty());
-        if !settled && std::env::var_os("EDGE_DEBUG").is_some() {
-            eprintln!(
-                "UNSETTLED {:?} full={} scan={:?} later={:?} behind={:?} ready={:?} large={:?} durable={} blocked={:?} nb={} ev={} no={} dirty={:?} req={} upto={} tries={:?}",
-                std::thread::current().id(),
-                self.full_scan,
-                self.to_scan,
-                self.scan_later,
-                self.behind,
-                self.ready,
-                self.large,
-                self.durable.is_idle(),
-                self.blocked,
-                self.not_before.is_some(),
-                self.events.is_empty(),
-                self.notices.is_empty(),
-                self.view.dirty(10),
-                self.control.requested(),
-                self.scanned_up_to,
-                self.tries
-            );
-        }
         if settled {
             self.brake.importing = false;
             self.brake.state.undoing = false;

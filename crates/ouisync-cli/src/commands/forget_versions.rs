@@ -1,13 +1,11 @@
 //! `ouisync forget-versions`: gives the former versions of a file up everywhere.
 
-use std::io::{BufRead, IsTerminal};
-
 use clap::Args;
 use ouisync_api::retention::{ForgetVersionsRequest, Forgetting};
 
 use crate::{
     command_line::{DONE, Outcome},
-    context::{Context, refused, usage},
+    context::{Context, check_somebody_is_there, confirm, refused, usage},
     location::Location,
     output,
     progress::Activity,
@@ -62,23 +60,8 @@ impl Arguments {
         let found = if self.preview || self.yes {
             ask(self.preview).await?
         } else {
-            let stopped = || {
-                usage(
-                    "this lets history go, and nobody confirmed it",
-                    "See it with --preview, and give --yes to do it without a question.",
-                )
-                .keeping("Nothing was changed.")
-            };
-            if !std::io::stdin().is_terminal() {
-                return Err(stopped());
-            }
-            output::note(&words(&ask(true).await?));
-            output::note("Type 'yes' to let it go:");
-            let mut answer = String::new();
-            let read = std::io::stdin().lock().read_line(&mut answer);
-            if read.is_err() || answer.trim() != "yes" {
-                return Err(stopped());
-            }
+            check_somebody_is_there()?;
+            confirm(&words(&ask(true).await?), "Type 'yes' to let it go:")?;
             ask(false).await?
         };
         if context.json {

@@ -1,7 +1,5 @@
 //! `ouisync retention`: how long history is kept.
 
-use std::io::{BufRead, IsTerminal};
-
 use clap::Args;
 use ouisync_api::{
     client::Client,
@@ -11,7 +9,7 @@ use ouisync_api::{
 
 use crate::{
     command_line::{DONE, Outcome},
-    context::{Context, refused, usage},
+    context::{Context, confirm, refused},
     output,
     progress::Activity,
 };
@@ -112,7 +110,7 @@ impl Arguments {
             if !self.yes {
                 let preview = preview(&client, &self.folder, &request).await?;
                 if preview.shortens {
-                    confirm(&preview)?;
+                    confirm(&foretold(&preview), "Type 'yes' to change it:")?;
                 }
             }
             client
@@ -139,29 +137,6 @@ async fn preview(
         .preview_retention(folder, request)
         .await
         .map_err(refused)
-}
-
-/// Asks whoever sits at the terminal.
-fn confirm(preview: &RetentionPreview) -> Result<(), ErrorBody> {
-    let stopped = || {
-        usage(
-            "this lets history go, and nobody confirmed it",
-            "See it with --preview, and give --yes to do it without a question.",
-        )
-        .keeping("Nothing was changed.")
-    };
-    if !std::io::stdin().is_terminal() {
-        return Err(stopped());
-    }
-    output::note(&foretold(preview));
-    output::note("Type 'yes' to change it:");
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && answer.trim() == "yes" {
-        Ok(())
-    } else {
-        Err(stopped())
-    }
 }
 
 /// What is kept, in words.

@@ -112,14 +112,7 @@ impl Keys {
         let Some((None, slots)) = self.slots() else {
             return Ok(());
         };
-        let passphrase = passphrase.ok_or(EngineError::PassphraseNeeded)?;
-        let fail = |error| from_store(error, SLOTS);
-        let key = slots
-            .store()
-            .passphrase_key(passphrase.as_bytes())
-            .map_err(fail)?;
-        slots.store().open(&key).map_err(fail)?;
-        Ok(())
+        passphrase_key(&slots, passphrase).map(|_| ())
     }
 
     /// Seals by a new key in the key ring instead; nothing happens when it is so already. The passphrase is needed where one is set.
@@ -127,17 +120,8 @@ impl Keys {
         let _changing = lock(&self.changing);
         let old = match self.slots() {
             Some((Some(_), _)) => return Ok(()),
-            Some((None, slots)) => {
-                let passphrase = passphrase.ok_or(EngineError::PassphraseNeeded)?;
-                let fail = |error| from_store(error, SLOTS);
-                let key = slots
-                    .store()
-                    .passphrase_key(passphrase.as_bytes())
-                    .map_err(fail)?;
-                // A wrong one must not reach the key ring.
-                slots.store().open(&key).map_err(fail)?;
-                Some(key)
-            }
+            // A wrong one must not reach the key ring.
+            Some((None, slots)) => Some(passphrase_key(&slots, passphrase)?),
             None => None,
         };
         let ring = self.ring()?;
@@ -381,6 +365,16 @@ impl Way {
             Self::Ring(..) => RING,
         }
     }
+}
+
+/// The key of a passphrase that opens the slots; takes the time of Argon2id.
+fn passphrase_key(slots: &Slots, passphrase: Option<&str>) -> Result<KeyStoreKey, EngineError> {
+    let passphrase = passphrase.ok_or(EngineError::PassphraseNeeded)?;
+    let fail = |error| from_store(error, SLOTS);
+    let store = slots.store();
+    let key = store.passphrase_key(passphrase.as_bytes()).map_err(fail)?;
+    store.open(&key).map_err(fail)?;
+    Ok(key)
 }
 
 /// A failure of the slots in that file.

@@ -81,30 +81,36 @@ fn stop_at_every_step(options: WorktreeOptions) {
     assert!(steps > 15, "{steps} steps");
 }
 
+/// A device that wrote a file, and one that applied it and was stopped after so many steps: if the file is in place then and its
+/// record is not.
+fn stopped_before_its_record(content: &str, steps: u64) -> Option<(Device, Device)> {
+    let (one, mut other) = pair();
+    one.write("file", content);
+    one.fake.settle();
+    other.worktree = None;
+    other.fake.pull(&one.fake);
+    other.attach_with(WorktreeOptions {
+        steps_left: Some(Arc::new(AtomicU64::new(steps))),
+        ..options()
+    });
+    let start = Instant::now();
+    while !other.worktree.as_ref().unwrap().is_finished() && !other.fake.is_settled() {
+        assert!(start.elapsed() < Duration::from_secs(40));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    other.worktree = None;
+    let unrecorded = recorded(&other).0 == 0 && other.exists("file");
+    unrecorded.then_some((one, other))
+}
+
 #[test]
 fn a_torn_file_is_not_taken_for_an_edit() {
     // The file is in place, its record is not; then the power goes and its content with it.
     let mut torn = 0;
     for steps in 0..12 {
-        let (one, mut other) = pair();
-        one.write("file", "the right content");
-        one.fake.settle();
-        other.worktree = None;
-        other.fake.pull(&one.fake);
-        other.attach_with(WorktreeOptions {
-            steps_left: Some(Arc::new(AtomicU64::new(steps))),
-            ..options()
-        });
-        let start = Instant::now();
-        while !other.worktree.as_ref().unwrap().is_finished() && !other.fake.is_settled() {
-            assert!(start.elapsed() < Duration::from_secs(40));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        other.worktree = None;
-        let recorded = recorded(&other).0 > 0;
-        if recorded || !other.exists("file") {
+        let Some((one, mut other)) = stopped_before_its_record("the right content", steps) else {
             continue;
-        }
+        };
         torn += 1;
         let modified = fs::metadata(other.path("file"))
             .unwrap()
@@ -130,24 +136,9 @@ fn a_young_file_after_a_crash_is_not_taken_for_a_new_one() {
     // The file is in place and its record is not; at the restart it is too young to be read, so that applying comes first.
     let mut met = 0;
     for steps in 0..12 {
-        let (one, mut other) = pair();
-        one.write("file", "received");
-        one.fake.settle();
-        other.worktree = None;
-        other.fake.pull(&one.fake);
-        other.attach_with(WorktreeOptions {
-            steps_left: Some(Arc::new(AtomicU64::new(steps))),
-            ..options()
-        });
-        let start = Instant::now();
-        while !other.worktree.as_ref().unwrap().is_finished() && !other.fake.is_settled() {
-            assert!(start.elapsed() < Duration::from_secs(40));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        other.worktree = None;
-        if recorded(&other).0 > 0 || !other.exists("file") {
+        let Some((_one, mut other)) = stopped_before_its_record("received", steps) else {
             continue;
-        }
+        };
         met += 1;
         fs::set_permissions(other.path("file"), fs::Permissions::from_mode(0o600)).unwrap();
         let commits = other.fake.commits();
