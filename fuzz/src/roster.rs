@@ -100,7 +100,7 @@ fn certificate(number: usize, envelope: &EnvelopePublicKey) -> MemberCertificate
     MemberCertificate {
         member: member(number),
         envelope: envelope.clone(),
-        name: vec![0; 144],
+        profile: vec![0; 1360],
     }
 }
 
@@ -167,6 +167,7 @@ fn statement(
         5 => RosterAction::RotateEpoch {
             commitment: [program.byte(); 32],
             sealed: Vec::new(),
+            blind: Vec::new(),
             previous: Vec::new(),
         },
         6 => RosterAction::Succeed {

@@ -37,6 +37,12 @@ impl EnvelopePublicKey {
         &self.0
     }
 
+    /// Reads a key; nothing unless it is one.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let key = Self(bytes.to_vec());
+        key.key().is_some().then_some(key)
+    }
+
     fn key(&self) -> Option<<XWing as Kem>::PublicKey> {
         <XWing as Kem>::PublicKey::from_bytes(&self.0).ok()
     }

@@ -45,41 +45,55 @@ pub(crate) fn verify(
         .map_err(|_| SignatureError)
 }
 
-/// The key pair that signs as a member, and the one that secrets are sealed to.
+/// The key pair that signs as a member, the one that secrets are sealed to, and the one that only blind secrets are sealed to: a
+/// locked device keeps that one, so that it can follow a new epoch without its others.
 #[derive(Clone)]
 pub struct MemberIdentity {
     signing: SigningKey,
     envelope: EnvelopeSecret,
+    blind: EnvelopeSecret,
 }
 
 impl MemberIdentity {
     /// Bytes of [`Self::to_bytes`].
-    pub const LENGTH: usize = 64;
+    pub const LENGTH: usize = 96;
 
     /// Fresh keys.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
         Self {
             signing: SigningKey::from_bytes(&random(rng)),
             envelope: EnvelopeSecret::generate(rng),
+            blind: EnvelopeSecret::generate(rng),
         }
     }
 
-    /// For the key store: signing seed, then envelope seed.
+    /// Fresh keys for the same seat. The blind key stays, as the seat's certificate names it.
+    pub fn successor(&self, rng: &mut impl CryptoRng) -> Self {
+        Self {
+            blind: self.blind.clone(),
+            ..Self::generate(rng)
+        }
+    }
+
+    /// For the key store: the seeds of the signing, the envelope and the blind key.
     pub fn to_bytes(&self) -> zeroize::Zeroizing<[u8; Self::LENGTH]> {
         let mut bytes = zeroize::Zeroizing::new([0; Self::LENGTH]);
         bytes[..32].copy_from_slice(self.signing.as_bytes());
-        bytes[32..].copy_from_slice(self.envelope.expose());
+        bytes[32..64].copy_from_slice(self.envelope.expose());
+        bytes[64..].copy_from_slice(self.blind.expose());
         bytes
     }
 
     /// From the key store.
     pub fn from_bytes(bytes: &[u8; Self::LENGTH]) -> Self {
-        let (mut signing, mut envelope) = ([0; 32], [0; 32]);
+        let (mut signing, mut envelope, mut blind) = ([0; 32], [0; 32], [0; 32]);
         signing.copy_from_slice(&bytes[..32]);
-        envelope.copy_from_slice(&bytes[32..]);
+        envelope.copy_from_slice(&bytes[32..64]);
+        blind.copy_from_slice(&bytes[64..]);
         let identity = Self {
             signing: SigningKey::from_bytes(&signing),
             envelope: EnvelopeSecret::from_bytes(envelope),
+            blind: EnvelopeSecret::from_bytes(blind),
         };
         zeroize::Zeroize::zeroize(&mut signing);
         identity
@@ -93,6 +107,11 @@ impl MemberIdentity {
     /// The key that secrets are sealed to.
     pub fn envelope_key(&self) -> EnvelopePublicKey {
         self.envelope.public_key()
+    }
+
+    /// What a locked device keeps: opens blind secrets and nothing else.
+    pub const fn blind(&self) -> &EnvelopeSecret {
+        &self.blind
     }
 
     pub(crate) const fn signing(&self) -> &SigningKey {

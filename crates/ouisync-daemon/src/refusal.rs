@@ -42,7 +42,7 @@ pub(crate) fn from_engine(error: &EngineError) -> ErrorBody {
         EngineError::NotReachable { .. } => {
             "Nothing was changed. Connect those members and try again, or go on without what is missing: --partial."
         }
-        EngineError::Paused => "Go on with 'ouisync resume' first; nothing was changed.",
+        EngineError::Paused => "Nothing was changed. 'ouisync resume' goes on, and catches up.",
         EngineError::AmbiguousMember(_) => "See the ids with 'ouisync members'.",
         _ => error.hint(),
     };

@@ -42,6 +42,9 @@ use crate::{
 /// Where the book of addresses is kept, sealed.
 const BOOK: &str = "keys/book";
 
+/// How long a pause waits for channels to close.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// How to start an engine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -403,11 +406,24 @@ impl Engine {
         Ok(summaries)
     }
 
-    /// Stops transfer of a folder (all without one).
+    /// Stops a folder (all without one): its channels to peers close, and nothing is recorded or applied.
     pub async fn pause(&self, folder: Option<FolderId>) -> Result<(), EngineError> {
-        for folder in self.chosen(folder)? {
+        let chosen = self.chosen(folder)?;
+        for folder in &chosen {
             folder.run(|folder| folder.set_paused(true)).await?;
         }
+        let closed = async {
+            for folder in &chosen {
+                let mut changed = folder.shared.subscribe();
+                while !folder.shared.snapshot().peers.is_empty() {
+                    if changed.changed().await.is_err() {
+                        break;
+                    }
+                }
+            }
+        };
+        // A connection that doesn't get to it ends by itself; nothing is sent to it any more.
+        let _ = tokio::time::timeout(CLOSING, closed).await;
         Ok(())
     }
 

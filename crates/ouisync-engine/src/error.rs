@@ -88,8 +88,8 @@ pub enum EngineError {
     /// Whoever asked for it stopped it.
     #[error("stopped")]
     Cancelled,
-    /// Nothing is fetched while the folder is paused.
-    #[error("the folder is paused, so nothing can be fetched")]
+    /// Nothing is sent, received, recorded or applied while the folder is paused.
+    #[error("the folder is paused: nothing is sent or received, and its directory rests")]
     Paused,
     /// History doesn't reach so far back on this device.
     #[error("history before {when} isn't held here", when = .0.to_rfc3339())]

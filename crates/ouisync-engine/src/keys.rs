@@ -68,6 +68,8 @@ pub(crate) struct BlindRecord {
     /// Epoch, generation, blind secret.
     #[zeroize(skip)]
     pub(crate) epochs: Vec<(EpochId, u64, [u8; 32])>,
+    /// The member's blind key, which opens the blind secrets of epochs that begin while the device is locked.
+    pub(crate) blind_key: [u8; 32],
     /// Of a safe, its member identity and local name; of other members they are in [`OpenRecord`].
     pub(crate) safe: Option<SafeRecord>,
     /// The invitation while the folder hasn't let this device in.

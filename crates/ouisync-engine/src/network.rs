@@ -228,6 +228,15 @@ impl Network {
         self.inner.kick.notify_one();
     }
 
+    /// Tries all known devices again now.
+    pub(crate) fn dial_all_soon(&self) {
+        for dial in lock(&self.inner.dials).values_mut() {
+            dial.pause = DIAL_TICK;
+            dial.next = Instant::now();
+        }
+        self.inner.kick.notify_one();
+    }
+
     async fn accept(self) {
         while let Some(connection) = self.inner.endpoint.accept().await {
             self.begin(connection);

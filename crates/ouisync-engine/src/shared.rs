@@ -110,6 +110,8 @@ struct ViewSlot {
     status: ViewStatus,
     /// Number of events told.
     told: u64,
+    /// The folder is paused, whether there is a view or not.
+    paused: bool,
 }
 
 /// The last count of conflicts.
@@ -209,6 +211,10 @@ impl Shared {
 
     pub(crate) fn join_state(&self) -> watch::Receiver<JoinState> {
         self.join.subscribe()
+    }
+
+    pub(crate) fn is_joining(&self) -> bool {
+        *self.join.borrow() == JoinState::Waiting
     }
 
     pub(crate) fn joined(&self) {
@@ -363,12 +369,17 @@ impl Shared {
     }
 
     pub(crate) fn pause_view(&self, paused: bool) {
+        lock(&self.view).paused = paused;
         self.tell_view(ViewEvent::Paused(paused));
     }
 
     pub(crate) fn close_view(&self) {
         self.tell_view(ViewEvent::Closed);
-        *lock(&self.view) = ViewSlot::default();
+        let mut view = lock(&self.view);
+        *view = ViewSlot {
+            paused: view.paused,
+            ..ViewSlot::default()
+        };
     }
 
     /// A pack came; the view hears of it at the next [`Self::flush_events`].
@@ -411,9 +422,12 @@ impl Shared {
         {
             return Err(EngineError::internal("the folder has a view already"));
         }
+        let paused = view.paused;
         *view = ViewSlot {
             control: Some(control),
+            told: u64::from(paused && sender.send(ViewEvent::Paused(true))),
             events: Some(sender),
+            paused,
             ..ViewSlot::default()
         };
         Ok(receiver)

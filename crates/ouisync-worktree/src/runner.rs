@@ -271,17 +271,20 @@ impl Runner {
         if let Some(time) = self.not_before {
             return Some(time);
         }
+        if self.paused {
+            let ordered = !self.orders.is_empty() || self.durable.ended;
+            return (!ordered).then_some(now + self.options.rescan_interval);
+        }
         if self.held.is_some() {
             return Some(self.retry_at.max(now));
         }
         let busy = self.full_scan
             || !self.orders.is_empty()
             || self.durable.ended
-            || (!self.paused
-                && (!self.behind.is_empty()
-                    || !self.ready.is_empty()
-                    || !self.large.is_empty()
-                    || self.transfer.is_some()));
+            || !self.behind.is_empty()
+            || !self.ready.is_empty()
+            || !self.large.is_empty()
+            || self.transfer.is_some();
         if busy {
             return None;
         }
@@ -332,6 +335,10 @@ impl Runner {
         while let Some(order) = self.orders.pop_front() {
             self.carry_out(&root, &order)?;
         }
+        // What was heard and what is behind stays to be looked at.
+        if self.paused {
+            return Ok(());
+        }
         let now = Instant::now();
         if now >= self.retry_at {
             self.retry_at = now + self.options.retry_interval;
@@ -377,7 +384,7 @@ impl Runner {
         if self.full_scan || self.notices_due().is_some_and(|due| due <= now) {
             self.scan_now(&root)?;
         }
-        if !self.paused && self.held.is_none() {
+        if self.held.is_none() {
             self.refresh_behind()?;
             self.apply(&root)?;
             // What is set aside is looked for from the places that want it. By itself it is never behind, and could not be: the staging

@@ -9,14 +9,14 @@ from .postcard import Decoder, ascending
 DOMAIN = b"ouisync v1 roster entry\0"
 FOUND, INVITE, JOIN, SET_ROLE, REMOVE, REVOKE, ROTATE, SUCCEED, POLICY = range(9)
 SAFE, READER, WRITER, OWNER = range(4)
-ENVELOPE_KEY, SECRET, SEALED_NAME, SEALED_KEY = 1216, 1169, 144, 48
+ENVELOPE_KEY, SECRET, PROFILE, SEALED_KEY = 1216, 1169, 1360, 48
 
 
 class Entry:
     """A signed statement; its action's fields are attributes."""
 
     def __init__(self, data):
-        if len(data) > 2 << 20:
+        if len(data) > 4 << 20:
             raise Refused("a roster entry is too long")
         self.id = digest(data)
         decoder = Decoder(data)
@@ -37,7 +37,7 @@ class Entry:
     def _certificate(self, decoder):
         self.member = decoder.id()
         decoder.sized(ENVELOPE_KEY)
-        self.sealed_name = decoder.sized(SEALED_NAME)
+        self.sealed_profile = decoder.sized(PROFILE)
 
     def _fields(self, decoder):
         if self.action == FOUND:
@@ -70,6 +70,7 @@ class Entry:
             self.commitment = decoder.id()
             sealed = decoder.list(lambda: (decoder.u8(), decoder.id(), decoder.sized(SECRET)), 1024)
             ascending([recipient[:2] for recipient in sealed], "recipients")
+            ascending(decoder.list(lambda: decoder.sized(SECRET), 1024), "blind secrets")
             self.previous = decoder.list(lambda: (decoder.id(), decoder.sized(SEALED_KEY), decoder.sized(SEALED_KEY)), 4096)
             ascending([epoch for epoch, *_ in self.previous], "older epochs")
         elif self.action == SUCCEED:
@@ -364,8 +365,8 @@ class Roster:
                 invite = self.facts[seat.id].grants[0]
                 text_key = roster_text_key(secrets[invite.epoch])
                 name_key = open_sealed(derive("invited names key", text_key + invite.invitation), invite.sealed_key)
-            plain = open_sealed(derive("member name key", name_key + seat.member), seat.sealed_name)
-            name = plain[1 : 1 + plain[0]].decode("utf-8")
+            plain = open_sealed(derive("member name key", name_key + seat.member), seat.sealed_profile)
+            name = plain[1 : 1 + min(plain[0], 127)].decode("utf-8")
             return "".join("\ufffd" if unicodedata.category(char) == "Cc" else char for char in name)
         except (Refused, KeyError, AttributeError, UnicodeDecodeError):
             return None

@@ -1,4 +1,4 @@
-//! `ouisync pause`: stops transfer.
+//! `ouisync pause`: stops a folder.
 
 use clap::Args;
 
@@ -12,9 +12,10 @@ Examples:
   ouisync pause
   ouisync pause Notes";
 
-/// Stop sending and receiving one folder, or all
+/// Stop one folder, or all
 ///
-/// Local changes are recorded and sent after 'ouisync resume'. JSON: {ok}.
+/// Nothing of it is sent or received, peers see it as not connected, and its directory rests: what changes there is recorded
+/// after 'ouisync resume', which catches up. JSON: {ok}.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {

@@ -20,7 +20,8 @@ Examples:
 /// Wait until a folder is in sync
 ///
 /// That is: this device has recorded its directory, has all that its connected peers announce, has applied it, and at least
-/// one connected peer has all of its own. Exit code 4 when that is not so in time. JSON: {ok}.
+/// one connected peer has all of its own. Exit code 4 when that is not so in time, and 10, at once, while the folder is
+/// paused. JSON: {ok}.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {

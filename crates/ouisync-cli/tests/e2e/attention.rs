@@ -27,6 +27,36 @@ fn a_missing_directory_is_an_error_until_it_is_back() {
 }
 
 #[test]
+fn a_paused_folder_says_so_at_once() {
+    let (alice, bob) = (Node::started("Alice"), Node::started("Bob"));
+    alice.write("a.txt", "a\n");
+    alice.create();
+    bob.join(&alice.invite("writer"), "writer");
+    converge(&[&alice, &bob]);
+    bob.json(&["pause", "Notes"]);
+    bob.write("b.txt", "b\n");
+    let ended = bob.run(&["wait", "Notes"]);
+    assert_eq!(ended.code, 10, "{}", ended.stderr);
+    let error = ended.error();
+    assert_eq!(error["kind"], "unavailable", "{error}");
+    assert!(error["message"].to_string().contains("paused"), "{error}");
+    assert!(
+        error["hint"].to_string().contains("ouisync resume"),
+        "{error}"
+    );
+    let status = bob.status();
+    assert_eq!(status["state"], "paused", "{status}");
+    for node in [&alice, &bob] {
+        until("they don't see one another", || {
+            node.status()["peers"][0]["connected"] == false
+        });
+    }
+    bob.json(&["resume", "Notes"]);
+    converge(&[&alice, &bob]);
+    assert!(alice.files.join("b.txt").exists());
+}
+
+#[test]
 fn wait_names_a_file_that_a_full_disk_holds_up() {
     struct Unmount(std::path::PathBuf);
     impl Drop for Unmount {

@@ -12,7 +12,9 @@ use crate::{
     roster::{
         Roster,
         role::Role,
-        secrets::{founder_name_key, seal_name, seal_name_key, seal_previous, seal_secret},
+        secrets::{
+            founder_name_key, seal_blind, seal_name_key, seal_previous, seal_profile, seal_secret,
+        },
         state::Member,
         statement::{
             LastCommit, MAX_LAST, MAX_PARENTS, MAX_POLICY, MAX_PREVIOUS, MAX_RECIPIENTS, MAX_USES,
@@ -94,7 +96,7 @@ impl Roster {
         let owner = MemberCertificate {
             member,
             envelope: identity.envelope_key(),
-            name: seal_name(&name_key, &member, name).ok_or(BuildError::Name)?,
+            profile: seal_profile(&name_key, identity, name).ok_or(BuildError::Name)?,
         };
         let scope = root.verifying_key().to_bytes();
         let epoch_secret = EpochSecret::Read(secret.clone());
@@ -187,7 +189,7 @@ impl Roster {
         let certificate = MemberCertificate {
             member,
             envelope: identity.envelope_key(),
-            name: seal_name(&secret.name_key(), &member, name).ok_or(BuildError::Name)?,
+            profile: seal_profile(&secret.name_key(), identity, name).ok_or(BuildError::Name)?,
         };
         let action = RosterAction::Join {
             invitation,
@@ -287,7 +289,7 @@ impl Roster {
         self.then_rotate(self.entry_by(identity, action, None), identity, keys, rng)
     }
 
-    /// Begins a new epoch, sealed to all members and open invitations. The older reading secrets in `keys` are handed
+    /// Begins a new epoch, sealed to all members and open invitations, its blind secret also to members' blind keys. The older reading secrets in `keys` are handed
     /// on. The current epoch's need not be among them: a hostile owner may have kept it to itself.
     pub fn rotate(
         &self,
@@ -326,6 +328,14 @@ impl Roster {
         if sealed.len() > MAX_RECIPIENTS {
             return Err(BuildError::Bounds("the number of members and invitations"));
         }
+        // A profile that can't be read belongs to a member that made it so.
+        let members = self.state().members();
+        let blind_keys = members.filter_map(|member| self.blind_key(&member.member, keys));
+        let store = secret.store_secret();
+        let mut blind: Vec<_> = blind_keys
+            .map(|key| seal_blind(&self.folder(), &key, &store, rng))
+            .collect();
+        blind.sort_unstable();
         let known = keys.epochs().filter_map(|(epoch, known)| {
             let entry = RosterEntryId::from_bytes(*epoch.as_bytes());
             Some((
@@ -342,16 +352,16 @@ impl Roster {
         if previous.len() > MAX_PREVIOUS {
             return Err(BuildError::Bounds("the number of epochs"));
         }
-        let commitment = secret.store_secret().commitment();
         let action = RosterAction::RotateEpoch {
-            commitment,
+            commitment: store.commitment(),
             sealed,
+            blind,
             previous,
         };
         Ok(self.entry_by(identity, action, None))
     }
 
-    /// Retires `old` in favour of `new`, a fresh identity.
+    /// Retires `old` in favour of `new`, its successor.
     pub fn succeed(
         &self,
         old: &MemberIdentity,

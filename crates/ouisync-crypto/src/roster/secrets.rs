@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use ouisync_model::id::{EpochId, MemberId, RosterEntryId};
+use ouisync_model::id::{EpochId, FolderId, MemberId, RosterEntryId};
 use rand_core::CryptoRng;
 
 use crate::{
-    envelope::{EnvelopePublicKey, EnvelopeSecret},
+    envelope::{self, EnvelopePublicKey, EnvelopeSecret},
     identity::MemberIdentity,
     invitation::{InvitationSecret, NameKey},
     keys::{FolderKeys, RosterTextKey},
     roster::{
         Roster,
         rules::Node,
-        statement::{MAX_NAME, MemberCertificate, PreviousEpoch, Recipient, RosterAction},
+        state::Epoch,
+        statement::{
+            MAX_NAME, MemberCertificate, PreviousEpoch, Recipient, RosterAction, SealedBlindSecret,
+        },
     },
     seal::{self, OpenError},
     secret::{EpochSecret, ReadSecret, StoreSecret, derive},
@@ -26,29 +29,49 @@ pub enum Holder<'a> {
     Member(&'a MemberIdentity),
     /// Somebody who has an invitation; a member keeps it until an epoch is sealed to its own key.
     Invitation(&'a InvitationSecret),
+    /// A member of whose keys only the blind one is at hand: its device is locked. Gives blind secrets.
+    Blind(&'a EnvelopeSecret),
 }
 
 impl Roster {
     /// Opens every epoch secret that the entries give to the holders, and older ones through them, until nothing new
     /// comes. Gives whether anything was news. Secrets that don't match the epoch's commitment are ignored.
     pub fn unseal_epochs(&self, holders: &[Holder<'_>], keys: &mut FolderKeys) -> bool {
-        let holders: Vec<(Recipient, EnvelopeSecret)> = holders
-            .iter()
-            .map(|holder| match holder {
-                Holder::Member(identity) => (
+        let mut named: Vec<(Recipient, EnvelopeSecret)> = Vec::new();
+        let mut blind: Vec<&EnvelopeSecret> = Vec::new();
+        for holder in holders {
+            match holder {
+                Holder::Member(identity) => named.push((
                     Recipient::Member(identity.member()),
                     identity.envelope().clone(),
-                ),
-                Holder::Invitation(secret) => (
+                )),
+                Holder::Invitation(secret) => named.push((
                     Recipient::Invitation(secret.invitation()),
                     secret.envelope(),
-                ),
-            })
-            .collect();
+                )),
+                Holder::Blind(secret) => blind.push(secret),
+            }
+        }
         let mut news = false;
         for node in &self.nodes {
-            news |= self.unseal_direct(node, &holders, keys);
+            news |= self.unseal_direct(node, &named, keys);
         }
+        news |= self.unseal_all_previous(keys);
+        for secret in blind {
+            // The newest first, as it gives the older ones.
+            let epochs: Vec<_> = self.state().epochs().collect();
+            for epoch in epochs.into_iter().rev() {
+                if keys.epoch(&epoch.epoch).is_none() && self.unseal_blind(&epoch, secret, keys) {
+                    self.unseal_all_previous(keys);
+                    news = true;
+                }
+            }
+        }
+        news
+    }
+
+    fn unseal_all_previous(&self, keys: &mut FolderKeys) -> bool {
+        let mut news = false;
         while self
             .nodes
             .iter()
@@ -57,6 +80,26 @@ impl Roster {
             news = true;
         }
         news
+    }
+
+    /// Tries the blind key on what a rotation seals to blind keys: it doesn't say which is for whom.
+    fn unseal_blind(&self, epoch: &Epoch, key: &EnvelopeSecret, keys: &mut FolderKeys) -> bool {
+        let entry = RosterEntryId::from_bytes(*epoch.epoch.as_bytes());
+        let Some(RosterAction::RotateEpoch {
+            blind, commitment, ..
+        }) = self.entry(&entry).map(|entry| &entry.statement().action)
+        else {
+            return false;
+        };
+        let info = blind_info(&self.folder());
+        let opened = blind
+            .iter()
+            .filter_map(|sealed| key.open(&info, commitment, &sealed.0).ok())
+            .filter_map(|bytes| epoch_secret(&bytes))
+            .find(|secret| {
+                matches!(secret, EpochSecret::Store(store) if store.commitment() == *commitment)
+            });
+        opened.is_some_and(|secret| keys.insert(epoch.epoch, epoch.generation, secret))
     }
 
     /// The epoch to seal new content in: the latest valid one whose reading secret is known. Older than the state's current epoch
@@ -84,6 +127,19 @@ impl Roster {
     /// The name of a present or former member; `None` if unknown or if the keys don't read it. Control characters are
     /// replaced.
     pub fn member_name(&self, member: &MemberId, keys: &FolderKeys) -> Option<String> {
+        self.profile(member, keys)?.name()
+    }
+
+    /// The blind key of a present or former member, likewise.
+    pub(crate) fn blind_key(
+        &self,
+        member: &MemberId,
+        keys: &FolderKeys,
+    ) -> Option<EnvelopePublicKey> {
+        EnvelopePublicKey::from_bytes(self.profile(member, keys)?.blind())
+    }
+
+    fn profile(&self, member: &MemberId, keys: &FolderKeys) -> Option<Profile> {
         let mut key = *member;
         let mut seen = BTreeSet::new();
         while seen.insert(key) {
@@ -91,11 +147,11 @@ impl Roster {
                 match &node.entry.statement().action {
                     RosterAction::Found { owner, .. } if owner.member == key => {
                         let text = keys.read_secret(&node.entry.epoch()?)?.roster_text_key();
-                        return open_name(&founder_name_key(&text), owner);
+                        return Profile::open(&founder_name_key(&text), owner);
                     }
                     RosterAction::Join { certificate, .. } if certificate.member == key => {
                         let invite = &self.nodes[*node.grants.first()?];
-                        return open_name(&name_key_of_invite(invite, keys)?, certificate);
+                        return Profile::open(&name_key_of_invite(invite, keys)?, certificate);
                     }
                     RosterAction::Succeed { member, .. } if *member == key => {
                         key = node.entry.statement().author;
@@ -147,7 +203,7 @@ impl Roster {
                 }
                 let info = secret_info(&self.hpke_scope(node), recipient);
                 let opened = secret.open(&info, &commitment, sealed).ok();
-                if let Some(secret) = opened.and_then(|bytes| read_secret(&bytes))
+                if let Some(secret) = opened.and_then(|bytes| epoch_secret(&bytes))
                     && secret.store_secret().commitment() == commitment
                 {
                     news |= keys.insert(epoch, generation, secret);
@@ -215,12 +271,7 @@ pub(crate) fn seal_secret(
     secret: &EpochSecret,
     rng: &mut impl CryptoRng,
 ) -> Vec<u8> {
-    let (kind, bytes) = match secret {
-        EpochSecret::Read(secret) => (0, secret.expose()),
-        EpochSecret::Store(secret) => (1, secret.expose()),
-    };
-    let mut plaintext = zeroize::Zeroizing::new([kind; 33]);
-    plaintext[1..].copy_from_slice(bytes);
+    let plaintext = secret_plaintext(secret);
     let commitment = secret.store_secret().commitment();
     envelope.seal(
         &secret_info(scope, recipient),
@@ -230,7 +281,17 @@ pub(crate) fn seal_secret(
     )
 }
 
-fn read_secret(plaintext: &[u8]) -> Option<EpochSecret> {
+fn secret_plaintext(secret: &EpochSecret) -> zeroize::Zeroizing<[u8; 33]> {
+    let (kind, bytes) = match secret {
+        EpochSecret::Read(secret) => (0, secret.expose()),
+        EpochSecret::Store(secret) => (1, secret.expose()),
+    };
+    let mut plaintext = zeroize::Zeroizing::new([kind; 33]);
+    plaintext[1..].copy_from_slice(bytes);
+    plaintext
+}
+
+fn epoch_secret(plaintext: &[u8]) -> Option<EpochSecret> {
     let (kind, bytes) = plaintext.split_first()?;
     let bytes = <[u8; 32]>::try_from(bytes).ok()?;
     match kind {
@@ -333,31 +394,74 @@ fn name_key_of_invite(node: &Node, keys: &FolderKeys) -> Option<NameKey> {
     Some(NameKey::from_bytes(opened.try_into().ok()?))
 }
 
-/// Seals a name of 1 to [`MAX_NAME`] bytes to a fixed length.
-pub(crate) fn seal_name(key: &NameKey, member: &MemberId, name: &str) -> Option<Vec<u8>> {
+/// Seals an epoch's blind secret to a member's blind key.
+pub(crate) fn seal_blind(
+    folder: &FolderId,
+    key: &EnvelopePublicKey,
+    secret: &StoreSecret,
+    rng: &mut impl CryptoRng,
+) -> SealedBlindSecret {
+    let plaintext = secret_plaintext(&EpochSecret::Store(secret.clone()));
+    let sealed = key.seal(&blind_info(folder), &secret.commitment(), &*plaintext, rng);
+    SealedBlindSecret(sealed)
+}
+
+fn blind_info(folder: &FolderId) -> Vec<u8> {
+    [&b"ouisync v1 blind epoch secret\0"[..], folder.as_bytes()].concat()
+}
+
+/// Seals the profile of a member; nothing unless the name has 1 to [`MAX_NAME`] bytes.
+pub(crate) fn seal_profile(
+    key: &NameKey,
+    identity: &MemberIdentity,
+    name: &str,
+) -> Option<Vec<u8>> {
     let length = u8::try_from(name.len())
         .ok()
         .filter(|length| (1..=MAX_NAME).contains(&usize::from(*length)))?;
-    let mut plaintext = vec![0; 1 + MAX_NAME];
+    let mut plaintext = vec![0; Profile::LENGTH];
     plaintext[0] = length;
     plaintext[1..=name.len()].copy_from_slice(name.as_bytes());
-    Some(seal::seal_once(&key.of_member(member), &[], plaintext))
+    plaintext[1 + MAX_NAME..].copy_from_slice(identity.blind().public_key().as_bytes());
+    Some(seal::seal_once(
+        &key.of_member(&identity.member()),
+        &[],
+        plaintext,
+    ))
 }
 
-fn open_name(key: &NameKey, certificate: &MemberCertificate) -> Option<String> {
-    let plaintext =
-        seal::open_once(&key.of_member(&certificate.member), &[], &certificate.name).ok()?;
-    let (length, rest) = plaintext.split_first()?;
-    let name = std::str::from_utf8(rest.get(..usize::from(*length))?).ok()?;
-    Some(
-        name.chars()
-            .map(|c| {
-                if c.is_control() {
-                    char::REPLACEMENT_CHARACTER
-                } else {
-                    c
-                }
-            })
-            .collect(),
-    )
+/// What a certificate says to readers: length of the name, the name and zeros, the blind key.
+struct Profile(Vec<u8>);
+
+impl Profile {
+    const LENGTH: usize = 1 + MAX_NAME + envelope::PUBLIC_KEY_LENGTH;
+
+    fn open(key: &NameKey, certificate: &MemberCertificate) -> Option<Self> {
+        let key = key.of_member(&certificate.member);
+        let plaintext = seal::open_once(&key, &[], &certificate.profile).ok()?;
+        (plaintext.len() == Self::LENGTH).then_some(Self(plaintext))
+    }
+
+    /// Control characters are replaced.
+    fn name(&self) -> Option<String> {
+        let name = self.0[1..=MAX_NAME].get(..usize::from(self.0[0]))?;
+        let replaced = |c: char| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        };
+        Some(
+            std::str::from_utf8(name)
+                .ok()?
+                .chars()
+                .map(replaced)
+                .collect(),
+        )
+    }
+
+    fn blind(&self) -> &[u8] {
+        &self.0[1 + MAX_NAME..]
+    }
 }

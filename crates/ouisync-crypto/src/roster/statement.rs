@@ -18,7 +18,7 @@ use crate::{
 /// The version of the format.
 pub const VERSION: u8 = 1;
 /// Most bytes of an entry.
-pub const MAX_ENTRY: usize = 2 * 1024 * 1024;
+pub const MAX_ENTRY: usize = 4 * 1024 * 1024;
 /// Most parents of an entry.
 pub const MAX_PARENTS: usize = 256;
 /// Most recipients of a rotation.
@@ -36,23 +36,23 @@ pub const MAX_NAME: usize = 127;
 
 /// Bytes of a sealed epoch secret: one byte for its kind, 32 of secret.
 pub(crate) const SEALED_SECRET: usize = envelope::OVERHEAD + 33;
-/// Bytes of a sealed name: length byte, [`MAX_NAME`] bytes, tag.
-pub(crate) const SEALED_NAME: usize = 1 + MAX_NAME + TAG_LENGTH;
+/// Bytes of a sealed profile: length byte, [`MAX_NAME`] bytes, blind key, tag.
+pub(crate) const SEALED_PROFILE: usize = 1 + MAX_NAME + envelope::PUBLIC_KEY_LENGTH + TAG_LENGTH;
 /// Bytes of a 32-byte key sealed under another key.
 pub(crate) const SEALED_KEY: usize = 32 + TAG_LENGTH;
 
 const DOMAIN: &[u8] = b"ouisync v1 roster entry\0";
 
-/// A member's public keys and sealed name.
+/// A member's public keys and sealed profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberCertificate {
     /// Signs as the member.
     pub member: MemberId,
     /// Secrets are sealed to it.
     pub envelope: EnvelopePublicKey,
-    /// The member's name under the key of its invitation; readable by readers.
+    /// The member's name and blind key under the key of its invitation; readable by readers.
     #[serde(with = "encoding::bytes")]
-    pub name: Vec<u8>,
+    pub profile: Vec<u8>,
 }
 
 /// Whom a secret is sealed to.
@@ -82,6 +82,10 @@ pub struct SealedSecret {
     #[serde(with = "encoding::bytes")]
     pub sealed: Vec<u8>,
 }
+
+/// An epoch's blind secret for one member, who isn't named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SealedBlindSecret(#[serde(with = "encoding::bytes")] pub Vec<u8>);
 
 /// The secrets of an older epoch under those of a newer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +183,8 @@ pub enum RosterAction {
         commitment: [u8; 32],
         /// The secret for every member and open invitation; ascending by recipient.
         sealed: Vec<SealedSecret>,
+        /// The blind secret for every member's blind key; ascending.
+        blind: Vec<SealedBlindSecret>,
         /// Older epochs; ascending by epoch.
         previous: Vec<PreviousEpoch>,
     },
@@ -380,7 +386,7 @@ impl RosterStatement {
         match &self.action {
             RosterAction::Found { owner, sealed, .. } => {
                 require(owner.member == self.author, "author")?;
-                require(owner.name.len() == SEALED_NAME, "name")?;
+                require(owner.profile.len() == SEALED_PROFILE, "profile")?;
                 require(sealed.len() == SEALED_SECRET, "sealed secret")
             }
             RosterAction::Invite {
@@ -395,7 +401,7 @@ impl RosterStatement {
             }
             RosterAction::Join { certificate, .. } => {
                 require(certificate.member == self.author, "author")?;
-                require(certificate.name.len() == SEALED_NAME, "name")
+                require(certificate.profile.len() == SEALED_PROFILE, "profile")
             }
             RosterAction::SetRole { role, last, .. } => {
                 require(last.is_empty() || !role.writes(), "last commits")?;
@@ -405,7 +411,10 @@ impl RosterStatement {
                 require(last.len() <= MAX_LAST && ascending(last), "last commits")
             }
             RosterAction::RotateEpoch {
-                sealed, previous, ..
+                sealed,
+                blind,
+                previous,
+                ..
             } => {
                 let recipients_ascend = sealed
                     .windows(2)
@@ -420,6 +429,14 @@ impl RosterStatement {
                 require(
                     sealed.iter().all(|one| one.sealed.len() == SEALED_SECRET),
                     "recipients",
+                )?;
+                require(
+                    blind.len() <= MAX_RECIPIENTS && ascending(blind),
+                    "blind secrets",
+                )?;
+                require(
+                    blind.iter().all(|one| one.0.len() == SEALED_SECRET),
+                    "blind secrets",
                 )?;
                 require(
                     previous.len() <= MAX_PREVIOUS && epochs_ascend,

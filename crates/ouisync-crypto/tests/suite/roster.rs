@@ -124,6 +124,10 @@ impl Device {
         entries.into_iter().for_each(|entry| self.add(entry));
     }
 
+    fn epochs(&self) -> Vec<EpochId> {
+        self.roster.state().epochs().map(|one| one.epoch).collect()
+    }
+
     fn role(&self, member: &Self) -> Option<Role> {
         self.roster.state().role(&member.id())
     }
@@ -519,7 +523,7 @@ fn a_seat_passes_to_a_new_key_and_is_removed_with_all_its_keys() {
     let mut bob = alice.admit(Role::Writer, "Bob", &mut rng);
     bob.learn(&alice);
     let old = bob.clone();
-    let new = MemberIdentity::generate(&mut rng);
+    let new = bob.identity.successor(&mut rng);
     let entry = bob.roster.succeed(&bob.identity, &new).unwrap();
     bob.add(entry);
     bob.identity = new;
@@ -541,12 +545,81 @@ fn a_seat_passes_to_a_new_key_and_is_removed_with_all_its_keys() {
     assert_eq!(alice.standing(&bob.commit(1, &mut rng)), Standing::Accepted);
     alice.remove(bob.id(), Vec::new(), &mut rng);
     assert_eq!(alice.standing(&commit), Standing::Quarantined);
-    let clone = MemberIdentity::generate(&mut rng);
+    let clone = old.identity.successor(&mut rng);
     let mut ghost = old.clone();
     let entry = ghost.roster.succeed(&ghost.identity, &clone).unwrap();
     ghost.add(entry);
     alice.learn(&ghost);
     assert_eq!(alice.roster.state().role(&clone.member()), None);
+}
+
+/// What a device that is locked knows of the epochs: the blind secrets, by nothing but its blind key.
+#[test]
+fn a_locked_member_follows_new_epochs_blind() {
+    let mut rng = Seeded::new(61);
+    let mut alice = Device::founder(&mut rng);
+    let bob = alice.admit(Role::Writer, "Bob", &mut rng);
+    let pi = alice.admit(Role::Safe, "Pi", &mut rng);
+    let carol = alice.admit(Role::Reader, "Carol", &mut rng);
+    alice.remove(carol.id(), Vec::new(), &mut rng);
+    alice.remove(pi.id(), Vec::new(), &mut rng);
+    let epochs = alice.epochs();
+    assert_eq!(epochs.len(), 3);
+
+    let follow = |device: &Device, keys: &mut FolderKeys| {
+        let holder = [Holder::Blind(device.identity.blind())];
+        alice.roster.unseal_epochs(&holder, keys)
+    };
+    let mut locked = bob.keys.blind();
+    assert!(follow(&bob, &mut locked));
+    for epoch in &epochs {
+        assert_eq!(
+            locked.store_secret(epoch),
+            alice.keys.store_secret(epoch),
+            "also of the epoch in between"
+        );
+        assert!(locked.read_secret(epoch).is_none());
+    }
+    assert!(!follow(&bob, &mut locked), "nothing new");
+    // Unlocked again, everything can be read.
+    let identity = [Holder::Member(&bob.identity)];
+    assert!(alice.roster.unseal_epochs(&identity, &mut locked));
+    assert!(
+        epochs
+            .iter()
+            .all(|epoch| locked.read_secret(epoch).is_some())
+    );
+
+    // Also after the seat passed to a new key.
+    let new = bob.identity.successor(&mut rng);
+    let entry = alice.roster.succeed(&bob.identity, &new).unwrap();
+    alice.add(entry);
+    let rotation = alice.roster.rotate(&alice.identity, &alice.keys, &mut rng);
+    alice.add(rotation.unwrap());
+    let mut locked = bob.keys.blind();
+    let holder = [Holder::Blind(new.blind())];
+    assert!(alice.roster.unseal_epochs(&holder, &mut locked));
+    assert!(locked.store_secret(&alice.epoch()).is_some());
+
+    // Who was removed gets nothing.
+    for removed in [&carol, &pi] {
+        let mut keys = removed.keys.blind();
+        let holder = [Holder::Blind(removed.identity.blind())];
+        alice.roster.unseal_epochs(&holder, &mut keys);
+        assert!(keys.store_secret(&alice.epoch()).is_none());
+    }
+    // What a rotation says in the clear doesn't tell whose device is locked.
+    for entry in alice.roster.entries() {
+        for device in [&alice, &bob, &carol, &pi] {
+            let key = device.identity.blind().public_key();
+            let bytes = entry.as_bytes();
+            assert!(
+                !bytes
+                    .windows(32)
+                    .any(|window| window == &key.as_bytes()[..32])
+            );
+        }
+    }
 }
 
 #[test]

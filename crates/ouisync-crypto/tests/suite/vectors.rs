@@ -90,7 +90,7 @@ fn vectors() -> Vec<(&'static str, String)> {
         (
             "identity",
             short(
-                MemberIdentity::from_bytes(&[5; 64])
+                MemberIdentity::from_bytes(&[5; MemberIdentity::LENGTH])
                     .envelope_key()
                     .as_bytes(),
             ),

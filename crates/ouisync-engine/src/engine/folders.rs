@@ -96,6 +96,7 @@ impl Engine {
                 id,
                 BlindRecord {
                     epochs: blind,
+                    blind_key: *identity.blind().expose(),
                     safe: None,
                     joining: None,
                     paused: false,
@@ -165,6 +166,7 @@ impl Engine {
             }
             let record = BlindRecord {
                 epochs: Vec::new(),
+                blind_key: *identity.blind().expose(),
                 safe,
                 joining: Some(joining),
                 paused: false,

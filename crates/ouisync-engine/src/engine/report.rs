@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// Waits until this device has recorded its view, has all that its connected peers announce, has applied it, and at
-    /// least one connected peer has all of its own.
+    /// least one connected peer has all of its own. `Paused` at once while the folder is paused.
     pub async fn wait(
         &self,
         folder: FolderId,
@@ -149,6 +149,9 @@ impl Engine {
             running.run(|_| Ok(())).await?;
             loop {
                 changed.borrow_and_update();
+                if running.shared.snapshot().paused {
+                    return Err(EngineError::Paused);
+                }
                 if lacking(&running).is_none() {
                     return Ok(());
                 }
@@ -233,13 +236,6 @@ fn lacking(running: &Arc<RunningFolder>) -> Option<Cow<'static, str>> {
     }
     if snapshot.outside {
         return Some("this device is not a member of the folder".into());
-    }
-    if snapshot.paused {
-        return Some(if shared.is_view_settled() {
-            "the folder is paused".into()
-        } else {
-            "the folder is paused, and changes are still being recorded or applied".into()
-        });
     }
     if !shared.is_view_settled() {
         let view = shared.view_status();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ouisync_crypto::{
+    envelope::EnvelopeSecret,
     identity::MemberIdentity,
     invitation::{Contact, InvitationLink, InvitationSecret},
     roster::{
@@ -24,6 +25,8 @@ use crate::{
     keys::OpenRecord,
     status::{EngineEvent, MemberInfo, NewInvitation, Role},
 };
+
+const SPENT: &str = "it was used up or revoked; ask for a new one";
 
 impl Folder {
     /// Adds own entries to the roster, durably, and tells peers.
@@ -62,9 +65,15 @@ impl Folder {
     /// Learns epoch secrets from the roster, and keeps them.
     fn unseal(&mut self) -> Result<(), EngineError> {
         let mut keys = self.keys.clone();
+        let blind = self
+            .key_store
+            .blind(&self.id)
+            .map(|record| EnvelopeSecret::from_bytes(record.blind_key));
         let mut holders = Vec::new();
-        if let Some(identity) = &self.identity {
-            holders.push(Holder::Member(identity));
+        match (&self.identity, &blind) {
+            (Some(identity), _) => holders.push(Holder::Member(identity)),
+            (None, Some(blind)) => holders.push(Holder::Blind(blind)),
+            (None, None) => {}
         }
         if let Some(secret) = &self.joining {
             holders.push(Holder::Invitation(secret));
@@ -162,7 +171,7 @@ impl Folder {
             return;
         }
         self.shared.refuse_join(match reason {
-            ClosedReason::Spent => "it was used up or revoked; ask for a new one",
+            ClosedReason::Spent => SPENT,
             ClosedReason::Expired => "it has expired; ask for a new one",
         });
     }
@@ -178,9 +187,20 @@ impl Folder {
             record.joining = None;
             self.key_store.put_blind(self.id, record)?;
         }
-        self.shared.joined();
-        self.shared.event(EngineEvent::FoldersChanged);
         Ok(())
+    }
+
+    /// A join is told as done once a peer has it, too: only then can nobody else be let in in its place by that peer.
+    pub(super) fn note_joined(&mut self) {
+        let waits = self.joining.is_none() && self.shared.is_joining();
+        if waits && self.peers.keys().any(|peer| self.sync.same_roster(*peer)) {
+            if self.role().is_some() {
+                self.shared.joined();
+                self.shared.event(EngineEvent::FoldersChanged);
+            } else {
+                self.shared.refuse_join(SPENT);
+            }
+        }
     }
 
     /// An owner's device begins a new epoch when somebody has left or epochs were begun concurrently.

@@ -199,7 +199,7 @@ impl Folder {
         let entry = match begun {
             Some(entry) => entry,
             None => {
-                let new = MemberIdentity::generate(&mut rand::rng());
+                let new = old.successor(&mut rand::rng());
                 let entry = self
                     .roster()
                     .succeed(&old, &new)
@@ -242,6 +242,7 @@ impl Folder {
 
     /// Publishes what status and `wait` look at.
     pub(super) fn publish(&mut self) {
+        self.note_joined();
         let totals = self.store.totals();
         let peers = self.peer_rows();
         let live = self.store.live_digest();
@@ -285,7 +286,7 @@ impl Folder {
         self.shared.publish(snapshot);
     }
 
-    /// Stops transfers of this folder.
+    /// Stops this folder, or goes on. A paused one proves nothing to peers, so that both ends close its channels.
     pub(crate) fn set_paused(&mut self, paused: bool) -> Result<(), EngineError> {
         if let Some(blind) = self.key_store.blind(&self.id) {
             let mut record = blind.clone();
@@ -298,7 +299,9 @@ impl Folder {
         } else {
             self.shared.set_trouble(None);
             self.sync.resume();
+            self.network.dial_all_soon();
         }
+        self.publish_credentials();
         self.shared.pause_view(paused);
         Ok(())
     }
@@ -313,12 +316,7 @@ impl Folder {
         self.sealed_member = self.own_member();
         self.checkpoints.stale = false;
         self.identity = None;
-        let mut blind = ouisync_crypto::keys::FolderKeys::new();
-        for (epoch, keys) in self.keys.epochs() {
-            let secret = ouisync_crypto::secret::EpochSecret::Store(keys.secret.store_secret());
-            blind.insert(*epoch, keys.generation, secret);
-        }
-        self.keys = blind;
+        self.keys = self.keys.blind();
         self.shared.set_names(self.names());
         Ok(())
     }

@@ -69,7 +69,7 @@ fn record(number: u8) -> OpenRecord {
     OpenRecord {
         folder: folder(number),
         name: format!("folder {number}"),
-        identity: vec![number; 64],
+        identity: vec![number; 96],
         epochs: vec![(EpochId::from_bytes([number; 32]), 7, [number; 32])],
         setting: Some(vec![number]),
     }
@@ -82,6 +82,7 @@ fn add(keys: &Keys, number: u8) {
         folder(number),
         BlindRecord {
             epochs: vec![],
+            blind_key: [0; 32],
             safe: None,
             joining: None,
             paused: false,

@@ -123,12 +123,10 @@ async fn a_folder_is_unlocked_by_a_name_that_was_sealed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_while_locked_is_followed_once_unlocked() {
-    let (alice, bob, carol) = (
-        Device::start("alice").await,
-        Device::start("bob").await,
-        Device::start("carol").await,
-    );
+async fn a_locked_device_follows_a_rotation_blind() {
+    let alice = Device::start("alice").await;
+    let mut bob = Device::start("bob").await;
+    let carol = Device::start("carol").await;
     let folder = alice.create().await;
     bob.join(&alice.invite(folder, Role::Writer).await).await;
     carol.join(&alice.invite(folder, Role::Reader).await).await;
@@ -139,9 +137,28 @@ async fn a_rotation_while_locked_is_followed_once_unlocked() {
         .await
         .unwrap();
     bob.engine().lock(Some(folder)).await.unwrap();
+    // After a restart it doesn't know who it is, and the epoch begins while it is away.
+    bob.stop().await;
     alice.engine().remove_member(folder, "carol").await.unwrap();
+    let before = packs_of(&bob, folder).len();
+    alice.write(folder, "large", &noise(300_000));
     alice.write(folder, "after", b"in the new epoch");
-    // Bob, locked, can't open the new epoch's secret.
+    bob.go_on().await;
+    bob.meet(&alice).await;
+    eventually("packs of the new epoch come", async || {
+        packs_of(&bob, folder).len() > before
+    })
+    .await;
+    alice.wait(folder).await;
+    // Once more while it runs, and it passes on what it can't read.
+    let dave = Device::start("dave").await;
+    dave.join(&alice.invite(folder, Role::Reader).await).await;
+    dave.wait(folder).await;
+    alice.engine().remove_member(folder, "dave").await.unwrap();
+    alice.write(folder, "later", b"in yet another epoch");
+    alice.wait(folder).await;
+    assert_eq!(bob.status(folder).await.state, FolderState::Locked);
+    assert_eq!(bob.status(folder).await.role, None);
     bob.engine()
         .unlock(None, Some("open sesame".to_owned()))
         .await

@@ -39,6 +39,11 @@ async fn an_invitation_is_used_up() {
     let folder = alice.create().await;
     let link = alice.invite(folder, Role::Writer).await;
     bob.join(&link).await;
+    assert_eq!(
+        alice.engine().members(folder).await.unwrap().len(),
+        2,
+        "who joined is known where it joined"
+    );
     refused(&carol, &link, "used").await;
     let error = bob.engine().join(&link, None, DEADLINE).await.unwrap_err();
     assert!(matches!(error, EngineError::AlreadyMember(_)), "{error}");
@@ -49,7 +54,9 @@ async fn an_invitation_is_used_up() {
     };
     let twice = alice.engine().invite(folder, options).await.unwrap().link;
     carol.join(&twice).await;
-    Device::start("dave").await.join(&twice).await;
+    let dave = Device::start("dave").await;
+    dave.join(&twice).await;
+    assert_eq!(alice.engine().members(folder).await.unwrap().len(), 4);
     refused(&Device::start("eve").await, &twice, "used").await;
 }
 
@@ -103,7 +110,7 @@ async fn an_invitation_expires() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_that_race_one_wins_everywhere() {
     let (mut alice, mut bob) = (Device::start("alice").await, Device::start("bob").await);
-    let (carol, dave) = (Device::start("carol").await, Device::start("dave").await);
+    let (mut carol, dave) = (Device::start("carol").await, Device::start("dave").await);
     let folder = alice.create().await;
     bob.join(&alice.invite(folder, Role::Owner).await).await;
     bob.wait(folder).await;
@@ -115,6 +122,8 @@ async fn of_two_that_race_one_wins_everywhere() {
     bob.stop().await;
     carol.join(&link).await;
     carol.wait(folder).await;
+    // She would tell Bob.
+    carol.stop().await;
     alice.stop().await;
     bob.go_on().await;
     dave.meet(&bob).await;
@@ -124,6 +133,7 @@ async fn of_two_that_race_one_wins_everywhere() {
     })
     .await;
     alice.go_on().await;
+    carol.go_on().await;
     alice.meet(&bob).await;
 
     let mut seen = Vec::new();

@@ -217,33 +217,6 @@ async fn a_full_disk_pauses_and_resume_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pause_stops_transfers_and_outlives_a_restart() {
-    let (alice, mut bob) = (Device::start("alice").await, Device::start("bob").await);
-    let folder = alice.create().await;
-    bob.join(&alice.invite(folder, Role::Writer).await).await;
-    bob.wait(folder).await;
-    bob.engine().pause(None).await.unwrap();
-    assert_eq!(bob.status(folder).await.state, FolderState::Paused);
-    alice.write(folder, "meanwhile", &noise(100_000));
-    bob.write(folder, "own", b"recorded all the same");
-    bob.stop().await;
-    bob.go_on().await;
-    bob.meet(&alice).await;
-    assert_eq!(bob.status(folder).await.state, FolderState::Paused);
-    bob.becomes(folder, "connected", |status| {
-        status.peers.iter().any(|peer| peer.connected)
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(files_below(&bob.store(folder).join("packs")).is_empty());
-    assert!(alice.read(folder, "own").is_none());
-    bob.engine().resume(None).await.unwrap();
-    alice.sees(folder, "own", b"recorded all the same").await;
-    bob.wait(folder).await;
-    assert_eq!(bob.names(folder), ["meanwhile", "own"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_cannot_be_opened_stops_no_other() {
     let mut alice = Device::start("alice").await;
     let good = alice.create().await;

@@ -8,7 +8,7 @@ use ouisync_engine::{
 };
 use ouisync_model::operation::FileData;
 
-use crate::device::{Device, files_below, noise};
+use crate::device::{Device, files_below, noise, packs_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn contents_of_every_size_arrive() {
@@ -111,11 +111,55 @@ async fn wait_says_what_it_waits_for() {
     );
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     alice.engine().pause(Some(folder)).await.unwrap();
-    let error = alice.engine().wait(folder, Some(limit)).await.unwrap_err();
-    assert!(
-        matches!(&error, EngineError::TimedOut(_, why) if why.contains("paused")),
-        "{error}"
+    let error = alice.engine().wait(folder, None).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Paused), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+/// Nothing goes in either direction, not even names of commits, until it goes on; also after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_folder_is_not_there_for_peers() {
+    let alice = Device::start("alice").await;
+    let mut bob = Device::start("bob").await;
+    let folder = alice.create().await;
+    bob.join(&alice.invite(folder, Role::Writer).await).await;
+    bob.wait(folder).await;
+    bob.engine().pause(Some(folder)).await.unwrap();
+    bob.write(folder, "for nobody yet", b"hello");
+    let connected = async |device: &Device| {
+        let peers = device.status(folder).await.peers;
+        peers.iter().filter(|peer| peer.connected).count()
+    };
+    assert_eq!(connected(&bob).await, 0);
+    alice
+        .becomes(folder, "alone", |status| {
+            status.peers.iter().all(|peer| !peer.connected)
+        })
+        .await;
+    alice.write(folder, "small", b"while bob was paused");
+    alice.write(folder, "large", &noise(300_000));
+    let before = packs_of(&bob, folder).len();
+    bob.stop().await;
+    bob.go_on().await;
+    bob.meet(&alice).await;
+    assert_eq!(bob.status(folder).await.state, FolderState::Paused);
+    // Another folder of the two goes on, so the devices do meet.
+    let other = alice.engine().create_folder("other").await.unwrap().folder;
+    bob.join(&alice.invite(other, Role::Writer).await).await;
+    bob.wait(other).await;
+    assert_eq!(connected(&bob).await, 0);
+    assert!(!bob.names(folder).contains(&"small".to_owned()));
+    assert_eq!(packs_of(&bob, folder).len(), before);
+    assert!(alice.read(folder, "for nobody yet").is_none());
+
+    bob.engine().resume(Some(folder)).await.unwrap();
+    bob.wait(folder).await;
+    assert_eq!(
+        bob.names(folder),
+        ["for nobody yet", "large", "small"],
+        "it caught up"
     );
+    alice.sees(folder, "for nobody yet", b"hello").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

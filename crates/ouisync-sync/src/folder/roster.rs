@@ -151,8 +151,8 @@ impl<F: FolderFacts> FolderSync<F> {
         }
     }
 
-    /// The peer told heads that are ours.
-    pub(super) fn same_roster(&self, peer: PeerKey) -> bool {
+    /// The peer told heads that are ours: it has all that was told it, durably.
+    pub fn same_roster(&self, peer: PeerKey) -> bool {
         self.peers.get(&peer).is_some_and(|state| {
             state.roster.pending == 0
                 && state
