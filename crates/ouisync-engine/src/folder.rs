@@ -246,6 +246,7 @@ impl Folder {
         let mut sync = FolderSync::new(facts, Limits::default(), Duration::ZERO);
         if paused {
             sync.pause();
+            shared.pause_view(true);
         }
         let upkeep = upkeep::Upkeep::new(&home, &id);
         Self {
@@ -286,16 +287,14 @@ impl Folder {
             for _ in 0..64 {
                 let Some(command) = next.take() else { break };
                 if matches!(command, Command::Stop) {
-                    self.close();
-                    return;
+                    return self.close(commands);
                 }
                 self.handle(command);
                 next = commands.try_recv().ok();
             }
             if let Some(command) = next {
                 if matches!(command, Command::Stop) {
-                    self.close();
-                    return;
+                    return self.close(commands);
                 }
                 self.handle(command);
             }
@@ -389,9 +388,12 @@ impl Folder {
         };
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, commands: mpsc::UnboundedReceiver<Command>) {
         self.network.remove_folder(&self.id);
+        // Whoever waits for an answer hears that there will be none; otherwise this would wait for who waits for it.
+        drop(commands);
         self.end_search();
+        self.end_merging();
         self.shared.close_view();
         self.stop_comparing();
         if let Err(error) = self.store.sync_packs() {
@@ -455,8 +457,8 @@ impl Folder {
             let invitation = secret.invitation();
             invitations.insert(invitation, CredentialKind::Invitation(invitation));
         }
-        // Who was removed, or came too late to be let in, proves nothing.
-        if self.is_removed() || self.is_outside() {
+        // Who was removed, or came too late to be let in, proves nothing; nor is a paused folder to be found.
+        if self.paused || self.is_removed() || self.is_outside() {
             credentials.clear();
             invitations.clear();
         }

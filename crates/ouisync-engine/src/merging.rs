@@ -6,7 +6,14 @@
 mod settle;
 mod suspects;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use ouisync_model::{
     id::{MemberId, NodeId},
@@ -16,7 +23,12 @@ use ouisync_model::{
 };
 use tracing::{debug, info};
 
-use crate::{error::EngineError, port::Port, readable::Readable};
+use crate::{
+    error::EngineError,
+    port::Port,
+    readable::Readable,
+    recall::{RecallPhase, RecallProgress, fetch::Fetcher},
+};
 
 pub(crate) use settle::{Had, Settler};
 use settle::{Settlement, Verdict};
@@ -26,6 +38,8 @@ pub(crate) use suspects::Suspects;
 const BATCH: usize = 64;
 /// Bytes of merged texts after which a commit is made.
 const BATCH_BYTES: usize = 8 << 20;
+/// How long one job may fetch what texts come from, in all.
+const FETCHING: Duration = Duration::from_secs(30);
 
 /// A conflict that was found.
 #[derive(Clone, Debug)]
@@ -44,8 +58,21 @@ pub(crate) struct Found {
     pub(crate) rules_changed: bool,
 }
 
-/// Looks for conflicts at the suspected places.
-pub(crate) fn find(readable: &Readable, suspects: &Suspects) -> Result<Found, EngineError> {
+/// What merging left undone.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Nodes of conflicts of which a shown content isn't here yet.
+    pub(crate) later: Vec<NodeId>,
+    /// Nodes of conflicts that might merge if the content that both sides come from could be had.
+    pub(crate) without_base: Vec<NodeId>,
+}
+
+/// Looks for conflicts at the suspected places, until it is cancelled.
+pub(crate) fn find(
+    readable: &Readable,
+    suspects: &Suspects,
+    cancelled: &AtomicBool,
+) -> Result<Found, EngineError> {
     readable.with_view(|view| {
         let mut found = Found::default();
         let mut nodes: BTreeSet<NodeId> = BTreeSet::new();
@@ -63,6 +90,7 @@ pub(crate) fn find(readable: &Readable, suspects: &Suspects) -> Result<Found, En
         for directory in subtrees {
             let mut walk = view.walk(directory)?;
             while let Some((_, entry)) = walk.step()? {
+                check(cancelled)?;
                 if entry.conflict {
                     nodes.insert(entry.node);
                 }
@@ -85,27 +113,41 @@ pub(crate) fn find(readable: &Readable, suspects: &Suspects) -> Result<Found, En
     })
 }
 
-/// Merges what can be merged of the conflicts that these nodes are part of. Returns those that wait for content.
+/// Merges what can be merged of the conflicts that these nodes are part of, until it is cancelled.
 pub(crate) fn merge(
     readable: &Arc<Readable>,
     port: &Port,
+    fetcher: Fetcher<'_>,
     nodes: &[NodeId],
-) -> Result<Vec<NodeId>, EngineError> {
+    cancelled: &AtomicBool,
+) -> Result<Left, EngineError> {
     let mut settler = Settler::new(readable.clone());
-    let mut later = Vec::new();
+    let mut left = Left::default();
+    let mut patience = FETCHING;
     let mut batch: Vec<(Conflict, Vec<Operation>)> = Vec::new();
     let mut bytes = 0;
     for node in nodes {
+        check(cancelled)?;
         let Some(conflict) = settler.conflict_of(*node)? else {
             continue;
         };
-        let settlements = match settler.judge(&conflict)? {
+        let mut verdict = settler.judge(&conflict)?;
+        let mut lacking = settler.take_lacking();
+        if !lacking.is_empty() && fetch(fetcher, &lacking, &mut patience, cancelled)? {
+            verdict = settler.judge(&conflict)?;
+            lacking = settler.take_lacking();
+        }
+        let settlements = match verdict {
             Verdict::Settle(settlements) => settlements,
             Verdict::Later => {
-                later.push(*node);
+                left.later.push(*node);
                 continue;
             }
-            Verdict::Stays => continue,
+            Verdict::Stays => {
+                left.without_base
+                    .extend((!lacking.is_empty()).then_some(*node));
+                continue;
+            }
         };
         let mut operations = Vec::new();
         for settlement in settlements {
@@ -125,7 +167,49 @@ pub(crate) fn merge(
     if !batch.is_empty() {
         commit(readable, port, batch)?;
     }
-    Ok(later)
+    Ok(left)
+}
+
+/// Fetches bases from whoever holds them, a safe for instance, for as long as there is patience. Gives whether anything came.
+fn fetch(
+    fetcher: Fetcher<'_>,
+    lacking: &[FileContent],
+    patience: &mut Duration,
+    cancelled: &AtomicBool,
+) -> Result<bool, EngineError> {
+    let begun = Instant::now();
+    let mut within = Within {
+        until: begun + *patience,
+        cancelled,
+    };
+    let contents: Vec<&FileContent> = lacking.iter().collect();
+    let fetched = fetcher.fetch(&contents, &mut within);
+    *patience = patience.saturating_sub(begun.elapsed());
+    check(cancelled)?;
+    match fetched {
+        Ok((lost, _)) => Ok(lost.len() < lacking.len()),
+        Err(EngineError::Cancelled | EngineError::Paused) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A limit in time of what is done without anybody waiting for it.
+struct Within<'a> {
+    until: Instant,
+    cancelled: &'a AtomicBool,
+}
+
+impl RecallProgress for Within<'_> {
+    fn tell(&mut self, _: RecallPhase, _: u64, _: u64) -> bool {
+        Instant::now() < self.until && check(self.cancelled).is_ok()
+    }
+}
+
+fn check(cancelled: &AtomicBool) -> Result<(), EngineError> {
+    match cancelled.load(Ordering::Relaxed) {
+        true => Err(EngineError::Stopping),
+        false => Ok(()),
+    }
 }
 
 /// Commits the operations of those conflicts that still are what was judged.

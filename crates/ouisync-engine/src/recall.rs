@@ -3,7 +3,7 @@
 //! Everything here blocks and runs beside the folder's thread; what changes the folder is handed to that thread as one job, so
 //! that nothing is half done when a caller goes away.
 
-mod fetch;
+pub(crate) mod fetch;
 mod plan;
 mod source;
 
@@ -13,6 +13,7 @@ use ouisync_store::store::Store;
 
 use ouisync_model::name::Name;
 
+use self::fetch::Fetcher;
 use crate::{
     command::FolderSender,
     error::EngineError,
@@ -50,6 +51,15 @@ pub(crate) struct Recall {
 impl Recall {
     fn readable(&self) -> &Arc<Readable> {
         &self.past.readable
+    }
+
+    fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher {
+            shared: &self.shared,
+            store: &self.store,
+            sender: &self.sender,
+            readable: &self.past.readable,
+        }
     }
 
     /// Finds what `when` means of `path` and fetches its content as far as it is wanted.

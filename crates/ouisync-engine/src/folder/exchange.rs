@@ -57,6 +57,7 @@ impl Folder {
         );
         self.sync.tick(self.started.elapsed());
         self.sync.peer_connected(peer, rights, proof);
+        self.merge_with_peer();
         self.tell_contacts(None);
     }
 

@@ -2,18 +2,27 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use ouisync_model::id::NodeId;
+use ouisync_store::store::Store;
 use tracing::warn;
 
 use super::Folder;
 use crate::{
-    command::Command,
+    command::{Command, FolderSender},
     error::EngineError,
     merging::{self, Found, Suspects},
     port::Port,
+    readable::Readable,
+    recall::fetch::Fetcher,
+    shared::Shared,
     status::Role,
 };
 
@@ -21,6 +30,8 @@ use crate::{
 const AT_ONCE: usize = 64;
 /// After a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(30);
+/// From when a peer came until it is likely to have told what it has.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// What is to be looked at and merged.
 #[derive(Default)]
@@ -31,8 +42,31 @@ pub(super) struct Merging {
     /// Conflicts whose contents are not all here, and how many packs had come when that was found.
     later: BTreeSet<NodeId>,
     arrivals: u64,
-    running: bool,
+    /// Conflicts that might merge if the content that both sides come from were here, which nobody had that was connected.
+    without_base: BTreeSet<NodeId>,
+    running: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
     retry: Option<Instant>,
+}
+
+/// What a job works with.
+struct Job<'a> {
+    readable: &'a Arc<Readable>,
+    port: &'a Port,
+    shared: &'a Shared,
+    store: &'a Store,
+    sender: &'a FolderSender,
+    cancelled: &'a AtomicBool,
+}
+
+impl<'a> Job<'a> {
+    fn fetcher(&self) -> Fetcher<'a> {
+        Fetcher {
+            shared: self.shared,
+            store: self.store,
+            sender: self.sender,
+            readable: self.readable,
+        }
+    }
 }
 
 impl Folder {
@@ -55,7 +89,7 @@ impl Folder {
         }
         let few = !suspects.all && suspects.subtrees.is_empty() && suspects.nodes.len() <= AT_ONCE;
         if few && self.may_merge() {
-            match merging::find(&readable, &suspects) {
+            match merging::find(&readable, &suspects, &AtomicBool::new(false)) {
                 Ok(found) => self.found_conflicts(found),
                 Err(error) => {
                     warn!(folder = %self.id, %error, "can't look for conflicts");
@@ -92,8 +126,9 @@ impl Folder {
     pub(super) fn go_on_merging(&mut self) {
         self.start_merging();
         let merging = &self.merging;
-        let working =
-            merging.running || !merging.suspects.is_empty() || !merging.candidates.is_empty();
+        let working = merging.running.is_some()
+            || !merging.suspects.is_empty()
+            || !merging.candidates.is_empty();
         let working = working && merging.retry.is_none() && self.may_merge();
         self.shared.set_merging(working && self.readable.is_some());
     }
@@ -101,12 +136,12 @@ impl Folder {
     fn start_merging(&mut self) {
         let Some(readable) = self.readable.clone() else {
             self.merging = Merging {
-                running: self.merging.running,
+                running: self.merging.running.take(),
                 ..Merging::default()
             };
             return;
         };
-        if self.merging.running || !self.may_merge() {
+        if self.merging.running.is_some() || !self.may_merge() {
             return;
         }
         if self.merging.retry.is_some_and(|at| at > Instant::now()) {
@@ -115,8 +150,8 @@ impl Folder {
         self.merging.retry = None;
         if !self.merging.suspects.is_empty() {
             let suspects = std::mem::take(&mut self.merging.suspects);
-            return self.spawn_merging("look", move |_| {
-                let found = merging::find(&readable, &suspects);
+            return self.spawn_merging("look", readable, move |job| {
+                let found = merging::find(job.readable, &suspects, job.cancelled);
                 Box::new(move |folder: &mut Self| match found {
                     Ok(found) => folder.found_conflicts(found),
                     Err(error) => folder.merging_failed(&error, |merging| {
@@ -144,10 +179,13 @@ impl Folder {
         if due.is_empty() {
             return;
         }
-        self.spawn_merging("merge", move |port| {
-            let merged = merging::merge(&readable, port, &due);
+        self.spawn_merging("merge", readable, move |job| {
+            let merged = merging::merge(job.readable, job.port, job.fetcher(), &due, job.cancelled);
             Box::new(move |folder: &mut Self| match merged {
-                Ok(later) => folder.merging.later.extend(later),
+                Ok(left) => {
+                    folder.merging.later.extend(left.later);
+                    folder.merging.without_base.extend(left.without_base);
+                }
                 Err(error) => folder.merging_failed(&error, |merging| {
                     let now = Instant::now();
                     merging
@@ -162,29 +200,57 @@ impl Folder {
     fn spawn_merging(
         &mut self,
         what: &'static str,
-        job: impl FnOnce(&Port) -> Box<dyn FnOnce(&mut Self) + Send> + Send + 'static,
+        readable: Arc<Readable>,
+        job: impl FnOnce(Job<'_>) -> Box<dyn FnOnce(&mut Self) + Send> + Send + 'static,
     ) {
         let (shared, store, sender) =
             (self.shared.clone(), self.store.clone(), self.sender.clone());
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let cancel = cancelled.clone();
         let spawned = std::thread::Builder::new()
             .name(format!("folder-{what}"))
             .spawn(move || {
-                let port = Port::new(shared, store, sender.clone());
-                let then = job(&port);
+                let port = Port::new(shared.clone(), store.clone(), sender.clone());
+                let then = job(Job {
+                    readable: &readable,
+                    port: &port,
+                    shared: &shared,
+                    store: &store,
+                    sender: &sender,
+                    cancelled: &cancelled,
+                });
+                drop((port, readable));
                 sender.send(Command::Run(Box::new(move |folder| {
-                    folder.merging.running = false;
+                    folder.merging.running = None;
                     then(folder);
                     folder.go_on_merging();
                 })));
             });
         match spawned {
-            Ok(_) => self.merging.running = true,
+            Ok(thread) => self.merging.running = Some((thread, cancel)),
             Err(error) => {
                 warn!(folder = %self.id, %error, "can't start a thread to merge");
                 self.merging.suspects.append(Suspects::everything());
                 self.merging.retry = Some(Instant::now() + RETRY);
             }
         }
+    }
+
+    /// Ends a job that is under way. Who waits for this thread's answer in it gets none: nobody may send commands any more.
+    pub(super) fn end_merging(&mut self) {
+        if let Some((thread, cancel)) = self.merging.running.take() {
+            cancel.store(true, Ordering::Relaxed);
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+
+    /// A peer that came may have what nobody had.
+    pub(super) fn merge_with_peer(&mut self) {
+        let due = Instant::now() + GREETING;
+        let again = std::mem::take(&mut self.merging.without_base);
+        let candidates = &mut self.merging.candidates;
+        candidates.extend(again.into_iter().map(|node| (node, due)));
     }
 
     fn merging_failed(&mut self, error: &EngineError, again: impl FnOnce(&mut Merging)) {

@@ -72,6 +72,8 @@ pub(crate) struct Settler {
     nodes: HashMap<OpId, NodeId>,
     /// Rules by directory; `None` where there are none.
     rules: BTreeMap<NodeId, Option<Arc<Attributes>>>,
+    /// Bases that aren't here.
+    lacking: Vec<FileContent>,
 }
 
 /// One value or several merged ones.
@@ -89,7 +91,13 @@ impl Settler {
             snapshot,
             nodes: HashMap::new(),
             rules: BTreeMap::new(),
+            lacking: Vec::new(),
         }
+    }
+
+    /// The bases that [`Self::judge`] had to do without, as they aren't here: it may judge otherwise when they are.
+    pub(crate) fn take_lacking(&mut self) -> Vec<FileContent> {
+        std::mem::take(&mut self.lacking)
     }
 
     /// The conflict that a node is part of.
@@ -206,8 +214,14 @@ impl Settler {
         };
         Ok(match self.text_of(value)? {
             Had::Is(text) => Some(text),
-            // What is no longer in the tree is fetched by nobody.
-            Had::Later | Had::No => None,
+            // It is no longer in the tree, so it doesn't come by itself.
+            Had::Later => {
+                if let Value::File(content) = value {
+                    self.lacking.push(content.clone());
+                }
+                None
+            }
+            Had::No => None,
         })
     }
 

@@ -9,13 +9,16 @@ use ouisync_model::{
     id::{ChunkId, PackId},
     operation::{ChunkRef, FileContent, FileData, PackSize},
 };
-use ouisync_store::content::ChunkPlaces;
+use ouisync_store::{content::ChunkPlaces, store::Store};
 
-use super::{Recall, RecallPhase, RecallProgress};
+use super::{RecallPhase, RecallProgress};
 use crate::{
+    command::FolderSender,
     error::{EngineError, NotHere},
     folder::wanted::Fetching,
     port::on_folder,
+    readable::Readable,
+    shared::Shared,
 };
 
 /// Time between two looks.
@@ -23,7 +26,16 @@ const LOOK: Duration = Duration::from_millis(100);
 /// For how long nobody may have any of the packs before that is told: a connection may just be opening.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-impl Recall {
+/// Where content is fetched to.
+#[derive(Clone, Copy)]
+pub(crate) struct Fetcher<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) store: &'a Store,
+    pub(crate) sender: &'a FolderSender,
+    pub(crate) readable: &'a Readable,
+}
+
+impl Fetcher<'_> {
     /// Fetches what `contents` need. Returns those (by index) that nobody reachable holds, with whom that could be asked of.
     pub(crate) fn fetch(
         &self,
@@ -70,9 +82,9 @@ impl Recall {
         if lost || !packs.is_empty() {
             return Ok((packs, lost));
         }
-        let mut reader = self.readable().content(content.clone());
+        let mut reader = self.readable.content(content.clone());
         let chunks = reader.chunks()?.to_vec();
-        self.readable().give_back(reader.into_reader());
+        self.readable.give_back(reader.into_reader());
         self.packs_of_chunks(&chunks, gone)
     }
 
@@ -88,7 +100,7 @@ impl Recall {
             if !seen.insert(chunk.chunk) {
                 continue;
             }
-            let places = self.readable().index.places(&chunk.chunk)?;
+            let places = self.readable.index.places(&chunk.chunk)?;
             let mut choice: Option<(bool, PackId)> = None;
             let mut here = false;
             for (pack, _) in &places {
@@ -112,7 +124,7 @@ impl Recall {
         }
         let mut sized = Vec::with_capacity(packs.len());
         for pack in packs {
-            sized.push((pack, self.readable().pack_size(&pack)?));
+            sized.push((pack, self.readable.pack_size(&pack)?));
         }
         Ok((sized, lost))
     }
@@ -124,11 +136,11 @@ impl Recall {
         progress: &mut dyn RecallProgress,
     ) -> Result<Fetching, EngineError> {
         let wanted = packs.to_vec();
-        on_folder(&self.sender, move |folder| folder.want(&wanted))?;
+        on_folder(self.sender, move |folder| folder.want(&wanted))?;
         let outcome = self.wait_for(packs, progress);
         if !matches!(&outcome, Ok(fetching) if fetching.nowhere.is_empty()) {
             let wanted = packs.to_vec();
-            on_folder(&self.sender, move |folder| folder.unwant(&wanted))?;
+            on_folder(self.sender, move |folder| folder.unwant(&wanted))?;
         }
         outcome
     }
@@ -143,7 +155,7 @@ impl Recall {
         let mut nobody_since: Option<Instant> = None;
         loop {
             let wanted = left.clone();
-            let fetching = on_folder(&self.sender, move |folder| folder.fetching(&wanted))?;
+            let fetching = on_folder(self.sender, move |folder| folder.fetching(&wanted))?;
             let received = total.saturating_sub(fetching.missing);
             if !progress.tell(RecallPhase::Fetching, received, total) {
                 return Err(EngineError::Cancelled);

@@ -95,6 +95,9 @@ impl Recall {
     /// Waits until the folder's directory and the tree agree; false when that takes too long.
     fn wait_for_view(&self, progress: &mut dyn RecallProgress) -> Result<bool, EngineError> {
         let begun = Instant::now();
+        if self.shared.snapshot().paused {
+            return Err(EngineError::Paused);
+        }
         self.shared.rescan();
         while !self.shared.is_view_settled() {
             if begun.elapsed() >= SETTLE {
@@ -142,7 +145,7 @@ impl Recall {
             .iter()
             .filter_map(|index| source.items[*index].content());
         let contents: Vec<&FileContent> = contents.collect();
-        let (lost, not_here) = self.fetch(&contents, progress)?;
+        let (lost, not_here) = self.fetcher().fetch(&contents, progress)?;
         let lost: BTreeSet<usize> = lost.iter().map(|index| wanted[*index]).collect();
         if let (Some(first), false) = (lost.first(), partial) {
             return Err(EngineError::NotReachable {

@@ -1,6 +1,15 @@
 //! Edits made apart merge by themselves where they can; where they can't, one decision settles it for everybody.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use ouisync_engine::{
     engine::conflicts::{ConflictInfo, Resolution, VersionKind},
@@ -10,7 +19,7 @@ use ouisync_engine::{
 };
 use ouisync_model::{id::FolderId, merge::text::LineChanges, name::Name};
 
-use crate::device::{Device, eventually, noise, quick};
+use crate::device::{Device, eventually, noise, packs_of, quick};
 
 fn merging() -> Housekeeping {
     Housekeeping {
@@ -100,6 +109,75 @@ async fn edits_of_other_lines_merge() {
         device.sees(folder, "a.txt", merged.as_bytes()).await;
         assert_eq!(device.names(folder), ["a.txt"]);
         assert_eq!(device.status(folder).await.conflicts, 0);
+    }
+}
+
+/// Nobody but the safe has what both edits come from any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_base_of_a_merge_is_fetched_from_a_safe() {
+    let now = Arc::new(AtomicU64::new(1_000_000_000));
+    let clock = now.clone();
+    let settings = Housekeeping {
+        release: Duration::from_millis(100),
+        collect: Duration::from_millis(50),
+        grace: Duration::from_secs(3600),
+        clock: Arc::new(move || clock.load(Ordering::Relaxed)),
+        ..merging()
+    };
+    let mut devices = Vec::new();
+    for name in ["alice", "bob", "pi"] {
+        devices.push(Device::with(name, settings.clone()).await);
+    }
+    let [mut alice, mut bob, mut pi] =
+        <[Device; 3]>::try_from(devices).unwrap_or_else(|_| unreachable!());
+    let folder = alice.create().await;
+    bob.join(&alice.invite(folder, Role::Writer).await).await;
+    pi.join(&alice.invite(folder, Role::Safe).await).await;
+    // Too long to travel in the commit, and too short to be of several chunks that later versions share.
+    let base: String = (0..600).map(|number| format!("line {number}\n")).collect();
+    for name in ["a.txt", "b.txt"] {
+        alice.write(folder, name, base.as_bytes());
+    }
+    alice.wait(folder).await;
+    bob.wait(folder).await;
+    let first = packs_of(&alice, folder);
+    assert!(!first.is_empty());
+    pi.stop().await;
+    bob.stop().await;
+    // They don't meet before both have collected what they began with.
+    let ids = |paths: &[PathBuf]| -> BTreeSet<OsString> {
+        let names = paths.iter().filter_map(|path| path.file_name());
+        names.map(ToOwned::to_owned).collect()
+    };
+    let edit = async |device: &Device, line: usize, new: &str| {
+        for name in ["a.txt", "b.txt"] {
+            device.write(folder, name, with(&base, line, new).as_bytes());
+        }
+        eventually("the base is collected", async || {
+            now.fetch_add(3600, Ordering::Relaxed);
+            ids(&first).is_disjoint(&ids(&packs_of(device, folder)))
+        })
+        .await;
+    };
+    edit(&alice, 2, "of alice").await;
+    alice.stop().await;
+    bob.go_on().await;
+    edit(&bob, 500, "of bob").await;
+    alice.go_on().await;
+    together(folder, &[&alice, &bob]).await;
+    assert_eq!(conflicts(&alice, folder).await.len(), 2, "nobody has it");
+    pi.go_on().await;
+    let merged = with(&with(&base, 2, "of alice"), 500, "of bob");
+    for device in [&alice, &bob] {
+        pi.meet(device).await;
+        for name in ["a.txt", "b.txt"] {
+            device.sees(folder, name, merged.as_bytes()).await;
+        }
+    }
+    together(folder, &[&alice, &bob]).await;
+    for device in [&alice, &bob] {
+        assert_eq!(device.names(folder), ["a.txt", "b.txt"]);
+        assert_eq!(conflicts(device, folder).await, []);
     }
 }
 
