@@ -28,12 +28,6 @@ impl Conflict {
         entries.filter(|entry| entry.node.kind() == NodeKind::Leaf)
     }
 
-    /// The leaves of a conflict but for those that have a node or more of `entry`'s values.
-    fn others(&self, entry: &Entry) -> impl Iterator<Item = &Entry> {
-        self.leaves()
-            .filter(|other| other.register_ops != entry.register_ops)
-    }
-
     /// The operations that take `gone` away, entries of this conflict as they are or as they were seen. What stays is written again
     /// by way of choice: if another rejects that at the same time, both choices are seen. Deletions alone would let two that
     /// choose differently delete everything.
@@ -48,8 +42,7 @@ impl Conflict {
 
     /// Of the leaves that are none of `gone` the one with the greatest stamp.
     pub fn staying(&self, gone: &[Entry]) -> Option<&Entry> {
-        let is_gone = |leaf: &Entry| gone.iter().any(|gone| shows_same(gone, leaf));
-        self.leaves().filter(|leaf| !is_gone(leaf)).last()
+        self.leaves().filter(|leaf| !is_among(gone, leaf)).last()
     }
 
     /// The operations that make an ordinary file of each leaf: the first keeps the name, the others keep the names that they
@@ -58,33 +51,59 @@ impl Conflict {
         &self,
         mut fresh: impl FnMut() -> Result<[u8; 16], E>,
     ) -> Result<Vec<Operation>, E> {
-        let mut operations = Vec::new();
-        let first = self.entries.iter().find(|entry| !entry.conflict);
-        // Written again, so that whoever rejects it at the same time is seen to choose differently.
-        if let Some(kept) = first.filter(|first| first.node.kind() == NodeKind::Leaf) {
-            let parted = self
-                .others(kept)
-                .filter(|other| other.register_ops.iter().any(|part| part.shared));
-            let parted: Vec<_> = parted.cloned().collect();
-            operations = edit::resolve(kept, kept.value.clone(), &parted);
+        let parted: Vec<Entry> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.conflict)
+            .cloned()
+            .collect();
+        let mut moves = Vec::new();
+        for entry in &parted {
+            moves.extend(edit::relocate(entry, self.directory, &entry.name, fresh()?));
         }
-        let settled: Vec<_> = operations.iter().map(Operation::node).collect();
-        for entry in self.entries.iter().filter(|entry| entry.conflict) {
-            let mut apart = edit::relocate(entry, self.directory, &entry.name, fresh()?);
-            apart.retain(|operation| {
-                let deletes = matches!(
-                    operation,
-                    Operation::Write {
-                        value: Value::Deleted,
-                        ..
-                    }
-                );
-                !deletes || !settled.contains(&operation.node())
-            });
-            operations.append(&mut apart);
-        }
-        Ok(operations)
+        Ok(self.part(&parted, moves, &[]))
     }
+
+    /// The operations that make ordinary files of `parted` by `moves` (see [`edit::relocate`]) and take `gone` away; both are
+    /// entries of this conflict as they are or as they were seen. What stays is written again by way of choice: whoever rejects
+    /// it at the same time is seen to choose differently.
+    pub fn part(
+        &self,
+        parted: &[Entry],
+        mut moves: Vec<Operation>,
+        gone: &[Entry],
+    ) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        let leaves = self.leaves().filter(|leaf| !is_among(parted, leaf));
+        for stays in leaves.filter(|leaf| !is_among(gone, leaf)) {
+            let mut leaving = parted.to_vec();
+            for entry in &mut leaving {
+                // Nodes of their own are moved, and keep what they hold.
+                entry
+                    .register_ops
+                    .retain(|part| stays.nodes().any(|node| node == part.node));
+            }
+            operations.extend(edit::resolve(stays, stays.value.clone(), &leaving));
+        }
+        operations.extend(gone.iter().flat_map(edit::delete));
+        let chosen: BTreeSet<NodeId> = operations.iter().map(Operation::node).collect();
+        moves.retain(|operation| {
+            let deletes = matches!(
+                operation,
+                Operation::Write {
+                    value: Value::Deleted,
+                    ..
+                }
+            );
+            !deletes || !chosen.contains(&operation.node())
+        });
+        operations.append(&mut moves);
+        operations
+    }
+}
+
+fn is_among(entries: &[Entry], leaf: &Entry) -> bool {
+    entries.iter().any(|entry| shows_same(entry, leaf))
 }
 
 /// Whether two entries have an operation in common.

@@ -2,12 +2,13 @@
 //! happens, and whatever way the commits travel.
 
 use ouisync_model::{
+    id::NodeId,
     operation::{Metadata, Value},
     tree::{conflict::Conflict, edit, entry::Entry},
 };
 use proptest::prelude::*;
 
-use crate::devices::{Device, file, meet};
+use crate::devices::{Device, file, meet, name as named};
 
 /// How two devices come to a row: what stamps they have, what else is there.
 #[derive(Clone, Copy, Debug)]
@@ -77,14 +78,11 @@ fn join([mut one, mut two]: [Device; 2]) -> [Device; 2] {
 /// Contents and paths of all that was given this name anywhere in the root.
 fn versions(device: &Device, name: &str) -> Vec<Value> {
     let view = device.view();
-    let listing = view
-        .listing(ouisync_model::id::NodeId::ROOT)
-        .unwrap()
-        .unwrap();
-    let named = listing
+    let listing = view.listing(NodeId::ROOT).unwrap().unwrap();
+    let found = listing
         .into_iter()
-        .filter(|entry| entry.raw_name == crate::devices::name(name));
-    let mut values: Vec<_> = named.map(|entry| entry.value).collect();
+        .filter(|entry| entry.raw_name == named(name));
+    let mut values: Vec<_> = found.map(|entry| entry.value).collect();
     values.sort_by_key(|value| format!("{value:?}"));
     values
 }
@@ -128,6 +126,14 @@ fn keep(device: &mut Device, content: u64) {
         .cloned()
         .collect();
     device.commit(edit::resolve(kept, kept.value.clone(), &rejected));
+}
+
+/// Makes an ordinary file of the copy of `a.txt`, as somebody who renames it in a directory.
+fn rename_copy(device: &mut Device, name: &str) {
+    let found = conflict(device, "a.txt");
+    let copy = found.entries[1].clone();
+    let moves = edit::relocate(&copy, NodeId::ROOT, &named(name), device.fresh());
+    device.commit(found.part(&[copy], moves, &[]));
 }
 
 proptest! {
@@ -348,5 +354,27 @@ proptest! {
             expected.push(file(kept));
         }
         prop_assert_eq!(versions(&one, "a.txt"), sorted(expected));
+    }
+
+    /// The copy is renamed, while the other device keeps one side, or renames the copy otherwise.
+    #[test]
+    fn a_copy_is_renamed(setting in setting(), kept in 0..4_u64) {
+        let [mut one, mut two] = in_conflict(setting);
+        let found = conflict(&one, "a.txt");
+        let (first, copy) = (found.entries[0].value.clone(), found.entries[1].value.clone());
+        rename_copy(&mut one, "mine.txt");
+        match kept {
+            0 => {}
+            3 => rename_copy(&mut two, "other.txt"),
+            kept => keep(&mut two, kept),
+        }
+        let [one, _] = join([one, two]);
+        prop_assert_eq!(&one.at("mine.txt").value, &copy);
+        let mut expected = vec![first.clone()];
+        if [1, 2].contains(&kept) && file(kept) != first {
+            expected.push(file(kept));
+        }
+        prop_assert_eq!(versions(&one, "a.txt"), sorted(expected));
+        prop_assert!(kept != 3 || one.at("other.txt").value == copy);
     }
 }

@@ -64,6 +64,14 @@ impl Read for Source<'_> {
     }
 }
 
+/// A copy under a derived name that was renamed.
+struct Parted {
+    /// Where it was.
+    slot: Slot,
+    seen: Entry,
+    moves: Vec<Operation>,
+}
+
 impl Runner {
     /// Commits everything. Renames and deletions first: they need no reading.
     pub(crate) fn record(&mut self, root: &Root, recognised: Recognised) -> Result<(), StepError> {
@@ -75,8 +83,9 @@ impl Runner {
             deleted_directories,
             ..
         } = recognised;
+        let mut parted = Vec::new();
         for moved in moves {
-            self.record_move(root, moved, &mut edited)?;
+            self.record_move(root, moved, &mut edited, &mut parted)?;
         }
         let mut contested = Vec::new();
         for mut missed in deleted {
@@ -91,6 +100,7 @@ impl Runner {
                 self.operations.extend(edit::delete(&seen));
             }
         }
+        self.record_partings(parted, &mut contested)?;
         self.record_rejections(contested)?;
         for mut limbo in deleted_directories {
             if !limbo.record.is_husk() {
@@ -148,16 +158,54 @@ impl Runner {
                 .chain([seen])
                 .collect();
             self.operations.extend(conflict.reject(&of_it));
-            // An edit of what stays, made at the same time, goes on from the choice.
-            if let Some(kept) = conflict.staying(&of_it)
-                && let Some(mut stored) = self.stored(slot, &kept.name)?
-                && let Some(base) = &mut stored.base
-                && base.shares_node(kept)
-                && base.same_value(&kept.value)
-            {
-                base.pending = true;
-                self.put(slot, &kept.name, Some(stored))?;
+            if let Some(kept) = conflict.staying(&of_it) {
+                self.goes_on(slot, kept)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Copies under derived names were renamed: they are ordinary files now, and what stays is what the person chose for its name.
+    /// One that was put in the place of another side is among the `deleted`.
+    fn record_partings(
+        &mut self,
+        mut parted: Vec<Parted>,
+        deleted: &mut Vec<(Slot, Entry)>,
+    ) -> Result<(), StepError> {
+        while let Some(one) = parted.pop() {
+            let (slot, mut moves) = (one.slot, one.moves);
+            let mut of_it = vec![one.seen];
+            let Some(conflict) = self.view.conflict(of_it[0].node)? else {
+                self.operations.extend(moves);
+                continue;
+            };
+            let is_of_it = |seen: &Entry| {
+                let mut nodes = conflict.entries.iter().flat_map(Entry::nodes);
+                nodes.any(|node| node == seen.node)
+            };
+            for other in parted.extract_if(.., |other| is_of_it(&other.seen)) {
+                of_it.push(other.seen);
+                moves.extend(other.moves);
+            }
+            let gone = deleted.extract_if(.., |(_, seen)| is_of_it(seen));
+            let gone: Vec<_> = gone.map(|(_, seen)| seen).collect();
+            self.operations.extend(conflict.part(&of_it, moves, &gone));
+            for entry in conflict.leaves() {
+                self.goes_on(slot, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An edit of what a choice writes again, made at the same time, goes on from the choice.
+    fn goes_on(&mut self, slot: Slot, kept: &Entry) -> Result<(), StepError> {
+        if let Some(mut stored) = self.stored(slot, &kept.name)?
+            && let Some(base) = &mut stored.base
+            && base.shares_node(kept)
+            && base.same_value(&kept.value)
+        {
+            base.pending = true;
+            self.put(slot, &kept.name, Some(stored))?;
         }
         Ok(())
     }
@@ -167,6 +215,7 @@ impl Runner {
         root: &Root,
         moved: Move,
         edited: &mut Vec<Found>,
+        parted: &mut Vec<Parted>,
     ) -> Result<(), StepError> {
         let Move {
             from,
@@ -216,9 +265,17 @@ impl Runner {
         parts.extend(own.map(|node| Part::own(*node)));
         record.parts = parts;
         record.pending = true;
+        if record.conflict {
+            parted.push(Parted {
+                slot: from.0,
+                seen,
+                moves: operations,
+            });
+        } else {
+            self.operations.extend(operations);
+        }
         record.conflict = false;
         record.contested = false;
-        self.operations.extend(operations);
         if record.fingerprint.same_but_renamed(&to.stat.fingerprint) {
             record.fingerprint = to.stat.fingerprint;
         } else {

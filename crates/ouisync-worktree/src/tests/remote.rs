@@ -189,6 +189,51 @@ fn a_person_merges_by_hand() {
     }
 }
 
+/// Whoever renames the copy wants both; whoever deletes the other side at the same time wants the copy alone. That is for them to decide.
+#[test]
+fn a_renamed_copy_leaves_the_other_side_chosen() {
+    for same_node in [true, false] {
+        let (one, other, copy) = if same_node {
+            conflicting()
+        } else {
+            let (one, other) = pair();
+            one.write("a.txt", "of one");
+            other.write("a.txt", "of other");
+            sync(&one, &other);
+            let disk = one.disk().into_keys();
+            let copy = disk.filter(|name| name.contains("conflict")).last();
+            (one, other, copy.unwrap()[1..].to_owned())
+        };
+        let (first, second) = (one.read("a.txt"), one.read(&copy));
+        fs::rename(one.path(&copy), one.path("mine.txt")).unwrap();
+        fs::remove_file(other.path("a.txt")).unwrap();
+        sync(&one, &other);
+        assert_eq!(one.read("mine.txt"), second, "same node: {same_node}");
+        let contents: Vec<_> = one.disk().into_values().flatten().collect();
+        assert!(
+            contents.contains(&first.into_bytes()),
+            "same node: {same_node}"
+        );
+        other.write("mine.txt", "edited");
+        sync(&one, &other);
+        assert_eq!(one.read("mine.txt"), "edited");
+    }
+}
+
+/// A copy that is moved over the other side is what the person chose.
+#[test]
+fn a_copy_takes_the_place_of_the_other_side() {
+    let (one, other, copy) = conflicting();
+    let chosen = one.read(&copy);
+    fs::rename(one.path(&copy), one.path("a.txt")).unwrap();
+    sync(&one, &other);
+    for device in [&one, &other] {
+        assert_eq!(conflicts(device), [""; 0]);
+        assert_eq!(device.disk().len(), 1);
+        assert_eq!(device.read("a.txt"), chosen);
+    }
+}
+
 #[test]
 fn editing_a_copy_is_that_versions_content() {
     let (one, other, copy) = conflicting();
