@@ -180,17 +180,6 @@ pub struct RestoreRequest {
     pub partial: bool,
 }
 
-/// Which content of a past state is fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// That of a file; of a directory none.
-    File,
-    /// All, or nothing at all.
-    All,
-    /// All that can be had; the rest is left out and named.
-    Reachable,
-}
-
 /// What was brought back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
@@ -223,8 +212,6 @@ pub struct Recalled {
     pub is_leaf: bool,
     /// Directories before what is in them; the folder's top is none of them.
     pub entries: Vec<RecalledEntry>,
-    /// What nobody reachable holds.
-    pub missing: Vec<FolderPath>,
     /// Who wrote a file or link, and when.
     pub written: Option<(MemberId, Timestamp)>,
     /// Names the version of a file or link.

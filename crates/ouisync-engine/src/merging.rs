@@ -183,7 +183,7 @@ fn fetch(
         cancelled,
     };
     let contents: Vec<&FileContent> = lacking.iter().collect();
-    let fetched = fetcher.fetch(&contents, &mut within);
+    let fetched = fetcher.fetch(&contents, &mut within, &mut Vec::new());
     *patience = patience.saturating_sub(begun.elapsed());
     check(cancelled)?;
     match fetched {

@@ -4,6 +4,7 @@
 //! that nothing is half done when a caller goes away.
 
 pub(crate) mod fetch;
+pub mod parts;
 mod plan;
 mod source;
 
@@ -13,11 +14,11 @@ use ouisync_store::store::Store;
 
 use ouisync_model::name::Name;
 
-use self::fetch::Fetcher;
+use self::{fetch::Fetcher, source::Item};
 use crate::{
     command::FolderSender,
     error::EngineError,
-    history::{Recalled, RecalledEntry, Wanted, When},
+    history::{Recalled, When},
     past::Past,
     readable::Readable,
     shared::Shared,
@@ -62,12 +63,11 @@ impl Recall {
         }
     }
 
-    /// Finds what `when` means of `path` and fetches its content as far as it is wanted.
+    /// Finds what `when` means of `path` and fetches the content of a file.
     pub(crate) fn recall(
         &self,
         path: &[Name],
         when: &When,
-        wanted: Wanted,
         progress: &mut dyn RecallProgress,
     ) -> Result<Recalled, EngineError> {
         if !progress.tell(RecallPhase::Looking, 0, 0) {
@@ -75,22 +75,15 @@ impl Recall {
         }
         let mut source = self.find(path, when)?;
         let is_leaf = source.leaf().is_some();
-        let fetched: Vec<usize> = (0..source.items.len())
-            .filter(|index| source.items[*index].content().is_some())
-            .filter(|_| is_leaf || wanted != Wanted::File)
-            .collect();
-        let partial = wanted == Wanted::Reachable;
-        let missing = self.fetch_items(&mut source, &fetched, partial, progress)?;
-        let entries = source.items.into_iter().map(|item| RecalledEntry {
-            path: item.path,
-            value: item.value,
-            metadata: item.metadata,
-        });
+        let fetched: &[usize] = match source.leaf().and_then(Item::content) {
+            Some(_) => &[0],
+            None => &[],
+        };
+        self.fetch_items(&mut source, fetched, false, progress, &mut Vec::new())?;
         Ok(Recalled {
             path: source.path,
             is_leaf,
-            entries: entries.collect(),
-            missing,
+            entries: source.items.into_iter().map(Item::into_entry).collect(),
             written: source.written,
             version: source.version,
         })

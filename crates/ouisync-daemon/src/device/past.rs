@@ -17,7 +17,7 @@ use ouisync_engine::{
     error::EngineError,
     history::{
         self, DeletedEntry, Events, FileVersion, FolderChange, FolderPath, HistoryQuery, Recalled,
-        Wanted, When,
+        When,
     },
     recall::{RecallPhase, RecallProgress},
     status::FolderSummary,
@@ -185,20 +185,14 @@ impl PastService for Device {
             let target = self.inner.outside(&request.target).await?;
             let (path, when) = selected(&request.selection)?;
             let progress = Arc::new(progress);
-            let wanted = if request.partial {
-                Wanted::Reachable
-            } else {
-                Wanted::All
-            };
-            let telling = Box::new(Telling(progress.clone()));
-            let recalling = self
-                .inner
-                .engine
-                .recall(summary.folder, path, when, wanted, telling);
+            let recalling =
+                self.inner
+                    .engine
+                    .recall_parts(summary.folder, path, when, request.partial);
             let found = engine(recalling.await)?;
             let view = engine(self.inner.engine.view(summary.folder))?;
             let written = super::blocking(move || {
-                write_out::write(&view, &found, &target, &mut Telling(progress))
+                write_out::write(&view, found, &target, &mut Telling(progress))
             });
             written.await
         })
@@ -217,7 +211,7 @@ impl Device {
         let recalling = self
             .inner
             .engine
-            .recall(summary.folder, path, when, Wanted::File, telling);
+            .recall(summary.folder, path, when, telling);
         engine(recalling.await)
     }
 }

@@ -19,8 +19,8 @@ use ouisync_api::{
     history::Restored,
 };
 use ouisync_engine::{
-    history::{Recalled, RecalledEntry},
-    recall::{RecallPhase, RecallProgress},
+    history::RecalledEntry,
+    recall::{RecallPhase, RecallProgress, parts::RecalledParts},
     view::FolderView,
 };
 use ouisync_model::{
@@ -34,61 +34,59 @@ use crate::refusal::invalid;
 /// Bytes between two reports.
 const REPORT_STEP: u64 = 1 << 20;
 
-/// Writes `found`, whose content is here, to `target`: a directory that is empty or missing, or a file that is missing.
+/// Packs that are fetched for one part of a past state, in bytes.
+const PART: u64 = 256 << 20;
+
+/// Writes `found` to `target`: a directory that is empty or missing, or a file that is missing.
 pub(super) fn write(
     view: &FolderView,
-    found: &Recalled,
+    mut found: RecalledParts,
     target: &Path,
     progress: &mut dyn RecallProgress,
 ) -> Result<Restored, ErrorBody> {
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         return Err(in_the_way(target));
     };
-    if !is_free(target, found.is_leaf) {
+    let is_leaf = found.is_leaf();
+    if !is_free(target, is_leaf) {
         return Err(in_the_way(target));
     }
     fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
     let draft = Draft::new(parent, name);
-    let total = found.entries.iter().map(|entry| size(&entry.value)).sum();
     let mut writing = Writing {
         view,
         progress,
         restored: Restored {
-            missing: found.missing.iter().map(|path| text(path)).collect(),
             applied: true,
             ..Restored::default()
         },
         told: 0,
-        total,
+        total: found.bytes(),
     };
-    if !found.is_leaf {
+    if !is_leaf {
         fs::create_dir(&draft.path).map_err(|error| unwritable(&draft.path, &error))?;
     }
-    // What was asked for is the target itself, also where it is a directory.
-    for entry in &found.entries {
-        if entry.path.is_empty() && !found.is_leaf {
-            continue;
+    while let Some(part) = engine(found.next_part(PART, writing.progress))? {
+        for entry in &part {
+            // What was asked for is the target itself, also where it is a directory.
+            if entry.path.is_empty() && !is_leaf {
+                continue;
+            }
+            let mut path = draft.path.clone();
+            path.extend(
+                entry
+                    .path
+                    .iter()
+                    .map(|name| OsStr::from_bytes(name.as_bytes())),
+            );
+            writing.entry(&path, entry)?;
         }
-        let mut path = draft.path.clone();
-        path.extend(
-            entry
-                .path
-                .iter()
-                .map(|name| OsStr::from_bytes(name.as_bytes())),
-        );
-        writing.entry(&path, entry)?;
     }
     writing.tell(true)?;
-    let restored = writing.restored;
-    draft.move_to(target, found.is_leaf)?;
+    let mut restored = writing.restored;
+    restored.missing = found.missing().iter().map(|path| text(path)).collect();
+    draft.move_to(target, is_leaf)?;
     Ok(restored)
-}
-
-fn size(value: &Value) -> u64 {
-    match value {
-        Value::File(content) => content.size,
-        _ => 0,
-    }
 }
 
 fn is_free(target: &Path, is_leaf: bool) -> bool {

@@ -8,11 +8,10 @@ use super::{Engine, blocking};
 use crate::{
     error::EngineError,
     history::{
-        DeletedEntry, FolderPath, History, HistoryQuery, Recalled, RestoreRequest, Restored,
-        Wanted, When,
+        DeletedEntry, FolderPath, History, HistoryQuery, Recalled, RestoreRequest, Restored, When,
     },
     past::Past,
-    recall::{Recall, RecallProgress},
+    recall::{Recall, RecallProgress, parts::RecalledParts},
     status::Role,
 };
 
@@ -66,17 +65,29 @@ impl Engine {
         blocking(move || recall.restore(&request, &mut *progress)).await
     }
 
-    /// Finds a past state and fetches its content from whoever holds it; [`Self::view`] reads that.
+    /// Finds a past state and fetches a file's content from whoever holds it; [`Self::view`] reads that.
     pub async fn recall(
         &self,
         folder: FolderId,
         path: FolderPath,
         when: When,
-        wanted: Wanted,
         mut progress: Box<dyn RecallProgress>,
     ) -> Result<Recalled, EngineError> {
         let recall = self.recalling(folder).await?;
-        blocking(move || recall.recall(&path, &when, wanted, &mut *progress)).await
+        blocking(move || recall.recall(&path, &when, &mut *progress)).await
+    }
+
+    /// Finds a past state, to be fetched part by part. With `partial` what nobody reachable holds is left out; otherwise it is an
+    /// error.
+    pub async fn recall_parts(
+        &self,
+        folder: FolderId,
+        path: FolderPath,
+        when: When,
+        partial: bool,
+    ) -> Result<RecalledParts, EngineError> {
+        let recall = self.recalling(folder).await?;
+        blocking(move || RecalledParts::find(recall, &path, &when, partial)).await
     }
 
     async fn recalling(&self, folder: FolderId) -> Result<Recall, EngineError> {

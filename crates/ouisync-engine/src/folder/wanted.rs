@@ -29,15 +29,33 @@ pub(crate) struct Fetching {
 }
 
 impl Folder {
-    /// Begins to fetch packs, live or not.
-    pub(crate) fn want(&mut self, packs: &[(PackId, PackSize)]) -> Result<(), EngineError> {
-        let mut missing = Vec::new();
+    /// Begins to fetch packs, live or not. Returns those that weren't here and aren't live.
+    pub(crate) fn want(
+        &mut self,
+        packs: &[(PackId, PackSize)],
+    ) -> Result<Vec<PackId>, EngineError> {
+        let (mut missing, mut past) = (Vec::new(), Vec::new());
         for (pack, size) in packs {
             if self.store.want_pack(*pack, *size)? {
                 missing.push((*pack, *size));
+                if !self.store.is_live(*pack)? {
+                    past.push(*pack);
+                }
             }
         }
         self.sync.packs_wanted(&missing, true);
+        Ok(past)
+    }
+
+    /// Lets packs go that came because they were wanted; what became live stays.
+    pub(crate) fn let_go(&mut self, packs: &[PackId]) -> Result<(), EngineError> {
+        let mut gone = Vec::new();
+        for pack in packs {
+            if self.store.drop_wanted_pack(*pack)? {
+                gone.push(*pack);
+            }
+        }
+        self.sync.packs_unwanted(&gone);
         Ok(())
     }
 

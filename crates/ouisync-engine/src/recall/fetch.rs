@@ -36,11 +36,13 @@ pub(crate) struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    /// Fetches what `contents` need. Returns those (by index) that nobody reachable holds, with whom that could be asked of.
+    /// Fetches what `contents` need. Returns those (by index) that nobody reachable holds, with whom that could be asked of. Packs
+    /// that were asked for, and that nothing else needs, are added to `came`.
     pub(crate) fn fetch(
         &self,
         contents: &[&FileContent],
         progress: &mut dyn RecallProgress,
+        came: &mut Vec<PackId>,
     ) -> Result<(Vec<usize>, NotHere), EngineError> {
         let mut gone: HashSet<PackId> = HashSet::new();
         let mut not_here = NotHere::default();
@@ -59,12 +61,20 @@ impl Fetcher<'_> {
                 return Ok((lost, not_here));
             }
             let wanted: Vec<(PackId, PackSize)> = wanted.into_iter().collect();
-            let fetching = self.fetch_packs(&wanted, progress)?;
+            let fetching = self.fetch_packs(&wanted, progress, came)?;
             gone.extend(&fetching.nowhere);
             if !fetching.nowhere.is_empty() {
                 not_here = self.explain(&fetching);
             }
         }
+    }
+
+    /// The packs of content that aren't here, as far as that can be told.
+    pub(crate) fn lacks(
+        &self,
+        content: &FileContent,
+    ) -> Result<Vec<(PackId, PackSize)>, EngineError> {
+        Ok(self.packs_to_fetch(content, &HashSet::new())?.0)
     }
 
     /// The packs to fetch for content, and whether some of it is in none but `gone` ones.
@@ -134,9 +144,10 @@ impl Fetcher<'_> {
         &self,
         packs: &[(PackId, PackSize)],
         progress: &mut dyn RecallProgress,
+        came: &mut Vec<PackId>,
     ) -> Result<Fetching, EngineError> {
         let wanted = packs.to_vec();
-        on_folder(self.sender, move |folder| folder.want(&wanted))?;
+        came.extend(on_folder(self.sender, move |folder| folder.want(&wanted))?);
         let outcome = self.wait_for(packs, progress);
         if !matches!(&outcome, Ok(fetching) if fetching.nowhere.is_empty()) {
             let wanted = packs.to_vec();

@@ -129,23 +129,25 @@ impl Recall {
                 }
             }
         }
-        self.fetch_items(source, &wanted, partial, progress)
+        // What is restored is live again, so it stays.
+        self.fetch_items(source, &wanted, partial, progress, &mut Vec::new())
     }
 
     /// Fetches the content of the items at `wanted`. With `partial` what can't be had leaves the source, and where it was is
-    /// returned; otherwise that is an error.
+    /// returned; otherwise that is an error. Packs that came and that nothing else needs are added to `came`.
     pub(super) fn fetch_items(
         &self,
         source: &mut Source,
         wanted: &[usize],
         partial: bool,
         progress: &mut dyn RecallProgress,
+        came: &mut Vec<PackId>,
     ) -> Result<Vec<FolderPath>, EngineError> {
         let contents = wanted
             .iter()
             .filter_map(|index| source.items[*index].content());
         let contents: Vec<&FileContent> = contents.collect();
-        let (lost, not_here) = self.fetcher().fetch(&contents, progress)?;
+        let (lost, not_here) = self.fetcher().fetch(&contents, progress, came)?;
         let lost: BTreeSet<usize> = lost.iter().map(|index| wanted[*index]).collect();
         if let (Some(first), false) = (lost.first(), partial) {
             return Err(EngineError::NotReachable {

@@ -10,7 +10,7 @@ use ouisync_model::{
 use super::Recall;
 use crate::{
     error::EngineError,
-    history::{FileVersion, FolderPath, When, short},
+    history::{FileVersion, FolderPath, RecalledEntry, When, short},
     past::{State, show},
 };
 
@@ -28,6 +28,18 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    pub(crate) fn is_leaf(&self) -> bool {
+        self.value != Value::Directory
+    }
+
+    pub(crate) fn into_entry(self) -> RecalledEntry {
+        RecalledEntry {
+            path: self.path,
+            value: self.value,
+            metadata: self.metadata,
+        }
+    }
+
     /// A file's content.
     pub(crate) const fn content(&self) -> Option<&FileContent> {
         match &self.value {
@@ -54,7 +66,7 @@ impl Source {
     /// The one item, when that is a file or link.
     pub(crate) fn leaf(&self) -> Option<&Item> {
         match self.items.as_slice() {
-            [item] if item.path.is_empty() && item.value != Value::Directory => Some(item),
+            [item] if item.path.is_empty() && item.is_leaf() => Some(item),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use ouisync_engine::{
     engine::Engine,
-    history::{Action, Events, HistoryQuery, Recalled, RestoreRequest, Wanted, When},
+    history::{Action, Events, HistoryQuery, RecalledEntry, RestoreRequest, When},
     housekeeping::Housekeeping,
     recall::{RecallPhase, RecallProgress},
     status::Role,
@@ -89,10 +89,10 @@ fn present(engine: &Engine, folder: FolderId) -> Tree {
     })
 }
 
-fn recalled(engine: &Engine, folder: FolderId, found: &Recalled) -> Tree {
+fn recalled(engine: &Engine, folder: FolderId, found: &[RecalledEntry]) -> Tree {
     let view = engine.view(folder).unwrap();
     block_in_place(|| {
-        let shown = found.entries.iter().map(|entry| {
+        let shown = found.iter().map(|entry| {
             let names: Vec<String> = entry.path.iter().map(ToString::to_string).collect();
             match &entry.value {
                 Value::File(content) => (names.join("/"), read(&view, content)),
@@ -170,12 +170,30 @@ fn at(seconds: u64) -> When {
 }
 
 async fn then(device: &Device, folder: FolderId, when: When) -> Tree {
-    let recalling =
-        device
-            .engine()
-            .recall(folder, Vec::new(), when, Wanted::All, Box::new(Patient));
-    let found = recalling.await.unwrap();
-    recalled(device.engine(), folder, &found)
+    in_parts(device, folder, when, u64::MAX, |_| {}).await
+}
+
+/// All of a past state, in parts of so many bytes; `at_each` is told the number of the part while its content is here.
+async fn in_parts(
+    device: &Device,
+    folder: FolderId,
+    when: When,
+    limit: u64,
+    mut at_each: impl FnMut(usize),
+) -> Tree {
+    let recalling = device
+        .engine()
+        .recall_parts(folder, Vec::new(), when, false);
+    let mut found = recalling.await.unwrap();
+    let mut tree = Tree::new();
+    for number in 0.. {
+        let part = block_in_place(|| found.next_part(limit, &mut Patient)).unwrap();
+        let Some(part) = part else { break };
+        tree.extend(recalled(device.engine(), folder, &part));
+        at_each(number);
+    }
+    assert!(found.missing().is_empty());
+    tree
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,15 +349,71 @@ async fn collected_content_comes_back_from_the_safe_and_is_live_again() {
             folder,
             query.path,
             When::Version(versions[0].version.clone()),
-            Wanted::File,
             Box::new(Patient),
         )
         .await
         .unwrap();
-    let tree = recalled(bob.engine(), folder, &found);
+    let tree = recalled(bob.engine(), folder, &found.entries);
     assert_eq!(tree.into_values().collect::<Vec<_>>(), [second]);
     for device in [&alice, &bob, &safe] {
         let outcome = device.verify(folder).await;
         assert!(outcome.ok, "{outcome:?}");
     }
+}
+
+/// A small device writes out a past state that is larger than what it has room for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_past_state_comes_part_by_part_and_goes_again() {
+    let now = Arc::new(AtomicU64::new(BEGIN));
+    let fast = Housekeeping {
+        release: std::time::Duration::from_millis(200),
+        collect: std::time::Duration::from_millis(50),
+        grace: std::time::Duration::from_secs(DAY),
+        ..clock(&now)
+    };
+    let alice = Device::with("alice", fast).await;
+    let safe = Device::with("pi", clock(&now)).await;
+    let folder = alice.create().await;
+    safe.join(&alice.invite(folder, Role::Safe).await).await;
+    let mut expected = Tree::new();
+    for number in 0..6 {
+        let bytes = noise(100_000 + number * 50_000);
+        alice.write(folder, &format!("file {number}"), &bytes);
+        expected.insert(format!("file {number}"), bytes);
+        alice.write(folder, "note", b"inline");
+        // Packs of their own.
+        alice.wait(folder).await;
+    }
+    expected.insert("note".to_owned(), b"inline".to_vec());
+    let then = now.load(Ordering::Relaxed);
+    now.fetch_add(HOUR, Ordering::Relaxed);
+    let old = packs_of(&alice, folder);
+    for number in 0..6 {
+        alice.view(folder).delete(&format!("file {number}"));
+    }
+    alice.wait(folder).await;
+    eventually("the old packs are collected", async || {
+        now.fetch_add(HOUR, Ordering::Relaxed);
+        old.iter().all(|pack| !pack.exists())
+    })
+    .await;
+    let before = packs_of(&alice, folder).len();
+    let (mut parts, mut most) = (0, 0);
+    let tree = in_parts(&alice, folder, at(then), 700_000, |number| {
+        parts = number + 1;
+        most = most.max(packs_of(&alice, folder).len() - before);
+    })
+    .await;
+    assert!(tree == expected);
+    assert!(
+        parts > 2 && most < old.len(),
+        "{parts} {most} {}",
+        old.len()
+    );
+    eventually("all of it goes again", async || {
+        packs_of(&alice, folder).len() == before
+    })
+    .await;
+    let outcome = alice.verify(folder).await;
+    assert!(outcome.ok, "{outcome:?}");
 }

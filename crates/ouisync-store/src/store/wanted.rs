@@ -45,6 +45,24 @@ impl Store {
         Ok(wanted)
     }
 
+    /// Removes a pack that is not live, whether it has come or not. Only for one that was wanted and wasn't here before: others are
+    /// kept for their time. Returns whether it was there; a live one stays.
+    pub fn drop_wanted_pack(&self, pack: PackId) -> Result<bool, StoreError> {
+        let dropped = self.change(false, |draft, _| match draft.pack(pack)? {
+            Some(record) if !record.is_live() => {
+                // As in a collection: the record of a pack that isn't live and has no file goes at the next opening.
+                self.move_to_trash(pack)?;
+                draft.set_pack(pack, None)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        })?;
+        if dropped {
+            self.empty_trash()?;
+        }
+        Ok(dropped)
+    }
+
     /// Gives up a wanted pack that hasn't come, with what of it has. One that is live or here stays.
     pub fn unwant_pack(&self, pack: PackId) -> Result<(), StoreError> {
         self.change(false, |draft, _| match draft.pack(pack)? {
