@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `bench`, `bounds`.
+//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `bench`, `bounds`, `release`.
 //!
 //! One module per task; nothing of the product is imported, so that a broken build can still be checked.
 
@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod fuzz;
+mod release;
 mod tidy;
 
 #[derive(Parser)]
@@ -31,6 +32,8 @@ enum Task {
     Bench(bench::Options),
     /// Measure memory, descriptors and idle time against what is promised
     Bounds(bench::bounds::Options),
+    /// Build the program as it is given away, with its list of parts
+    Release(release::Options),
 }
 
 /// The workspace's top directory.
@@ -47,5 +50,6 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Bounds(options) => bench::bounds::run(&options),
+        Task::Release(options) => release::run(&options),
     }
 }

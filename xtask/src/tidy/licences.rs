@@ -6,6 +6,7 @@ use std::fs;
 
 use anyhow::Context;
 use cargo_metadata::Metadata;
+use spdx::{Expression, ParseMode};
 
 /// Findings about licences and banned crates.
 pub(super) fn check(metadata: &Metadata) -> anyhow::Result<Vec<String>> {
@@ -57,68 +58,10 @@ fn list(toml: &str, name: &str) -> Option<Vec<String>> {
 
 /// Whether an SPDX expression can be satisfied with `allowed` licences alone.
 fn permits(expression: &str, allowed: &[String]) -> bool {
-    let spaced = expression
-        .replace('(', " ( ")
-        .replace(')', " ) ")
-        .replace('/', " OR ");
-    let words: Vec<&str> = spaced.split_whitespace().collect();
-    let mut parser = Parser {
-        words: &words,
-        allowed,
-    };
-    let result = parser.any();
-    result && parser.words.is_empty() && !words.is_empty()
-}
-
-/// Recursive descent: OR binds weakest, then AND; `X WITH Y` is one licence.
-struct Parser<'a> {
-    words: &'a [&'a str],
-    allowed: &'a [String],
-}
-
-impl Parser<'_> {
-    fn take(&mut self, word: &str) -> bool {
-        let found = self.words.first() == Some(&word);
-        if found {
-            self.words = &self.words[1..];
-        }
-        found
-    }
-
-    fn any(&mut self) -> bool {
-        let mut result = self.all();
-        while self.take("OR") {
-            result |= self.all();
-        }
-        result
-    }
-
-    fn all(&mut self) -> bool {
-        let mut result = self.one();
-        while self.take("AND") {
-            result &= self.one();
-        }
-        result
-    }
-
-    fn one(&mut self) -> bool {
-        if self.take("(") {
-            let result = self.any();
-            return self.take(")") && result;
-        }
-        let Some((first, rest)) = self.words.split_first() else {
-            return false;
-        };
-        let mut name = (*first).to_owned();
-        self.words = rest;
-        if self.take("WITH")
-            && let Some((exception, rest)) = self.words.split_first()
-        {
-            name = format!("{name} WITH {exception}");
-            self.words = rest;
-        }
-        self.allowed.contains(&name)
-    }
+    // Old packages write `MIT/Apache-2.0`.
+    Expression::parse_mode(expression, ParseMode::LAX).is_ok_and(|expression| {
+        expression.evaluate(|licence| allowed.contains(&licence.to_string()))
+    })
 }
 
 #[cfg(test)]
@@ -143,7 +86,7 @@ mod tests {
             "MIT AND GPL-3.0",
             "(MIT",
             "MIT MIT",
-            "(GPL-3.0 OR X) AND MIT",
+            "(GPL-3.0 OR ISC) AND MIT",
         ] {
             assert!(!permits(bad, &allowed), "{bad}");
         }
