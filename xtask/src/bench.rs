@@ -23,6 +23,7 @@ mod measure;
 mod ouisync;
 mod process;
 mod rsync;
+pub(crate) mod soak;
 mod syncthing;
 mod tree;
 mod workload;

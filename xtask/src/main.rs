@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `bench`, `bounds`, `release`.
+//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `bench`, `bounds`, `soak`, `release`.
 //!
 //! One module per task; nothing of the product is imported, so that a broken build can still be checked.
 
@@ -32,6 +32,8 @@ enum Task {
     Bench(bench::Options),
     /// Measure memory, descriptors and idle time against what is promised
     Bounds(bench::bounds::Options),
+    /// Let two devices and a safe live through churn, and see that nothing grows or is lost
+    Soak(bench::soak::Options),
     /// Build the program as it is given away, with its list of parts
     Release(release::Options),
 }
@@ -50,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Bounds(options) => bench::bounds::run(&options),
+        Task::Soak(options) => bench::soak::run(&options),
         Task::Release(options) => release::run(&options),
     }
 }

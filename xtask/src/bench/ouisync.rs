@@ -47,17 +47,20 @@ struct Device<'a> {
     command: Box<dyn Fn() -> Command + 'a>,
 }
 
-impl Device<'_> {
+impl<'b> Device<'b> {
     /// Starts a device with a home and a directory of its own; `command` starts the program where the device lives.
-    fn start<'a>(
+    fn start(
         directory: &Path,
         name: &str,
         listen: &str,
-        command: impl Fn() -> Command + 'a,
-    ) -> anyhow::Result<Device<'a>> {
+        command: impl Fn() -> Command + 'b,
+    ) -> anyhow::Result<Self> {
         let (home, files) = (directory.join(format!("{name}-home")), directory.join(name));
-        fs::create_dir(&files)?;
-        let log = File::create(directory.join(format!("{name}.log")))?;
+        fs::create_dir_all(&files)?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(directory.join(format!("{name}.log")))?;
         let mut daemon = Daemon::start(
             command()
                 .args(["serve", "--no-lan", "--listen", listen, "--home"])
@@ -152,6 +155,84 @@ impl Direct<'_> {
         devices[1].join(&devices[0].invite("writer")?)?;
         settle(&[&devices[0], &devices[1]])?;
         Ok(Direct { devices })
+    }
+}
+
+/// Two devices and a safe on loopback, all connected.
+pub(super) struct Trio<'a> {
+    directory: PathBuf,
+    binary: &'a Path,
+    devices: [Device<'a>; 3],
+}
+
+impl<'a> Trio<'a> {
+    const NAMES: [&'static str; 3] = ["alice", "bob", "safe"];
+
+    pub(super) fn start(directory: &Path, binary: &'a Path) -> anyhow::Result<Self> {
+        let device = |index| Self::device(directory, binary, index);
+        let devices = [device(0)?, device(1)?, device(2)?];
+        let [alice, bob, safe] = &devices;
+        alice.create()?;
+        safe.ask(&["join", &alice.invite("safe")?, "--name", FOLDER])?;
+        bob.join(&alice.invite("writer")?)?;
+        settle(&[alice, bob, safe])?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            binary,
+            devices,
+        })
+    }
+
+    fn device(directory: &Path, binary: &'a Path, index: usize) -> anyhow::Result<Device<'a>> {
+        let listen = format!("127.0.0.{}:{PORT}", index + 1);
+        Device::start(directory, Self::NAMES[index], &listen, move || {
+            Command::new(binary)
+        })
+    }
+
+    /// The directory of the first or second device.
+    pub(super) fn files(&self, device: usize) -> &Path {
+        &self.devices[device].files
+    }
+
+    pub(super) fn processes(&self) -> [u32; 3] {
+        std::array::from_fn(|index| self.devices[index].daemon.id())
+    }
+
+    /// Pauses the folder at a device and resumes it.
+    pub(super) fn pause(&self, device: usize) -> anyhow::Result<()> {
+        self.devices[device].ask(&["pause", FOLDER])?;
+        std::thread::sleep(Duration::from_secs(1));
+        self.devices[device].ask(&["resume", FOLDER]).map(drop)
+    }
+
+    /// Ends a device by SIGKILL and starts it again.
+    pub(super) fn kill(&mut self, device: usize) -> anyhow::Result<()> {
+        self.devices[device].daemon.kill();
+        self.devices[device] = Self::device(&self.directory, self.binary, device)?;
+        Ok(())
+    }
+
+    /// Waits until all are in sync.
+    pub(super) fn settle(&self) -> anyhow::Result<()> {
+        self.devices.iter().try_for_each(Device::wait)
+    }
+
+    /// Fails unless every device finds its store whole.
+    pub(super) fn verify(&self) -> anyhow::Result<()> {
+        for (device, name) in self.devices.iter().zip(Self::NAMES) {
+            let answer = device.ask(&["verify", FOLDER]).context(name)?;
+            if answer["ok"] != true {
+                bail!("{name}: verify: {answer}");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop(&mut self) {
+        for device in &mut self.devices {
+            device.daemon.stop();
+        }
     }
 }
 

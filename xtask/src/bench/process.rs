@@ -47,6 +47,11 @@ impl Daemon {
             }
             sleep(Duration::from_millis(20));
         }
+        self.kill();
+    }
+
+    /// Ends it at once, by SIGKILL.
+    pub(super) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
