@@ -5,18 +5,20 @@
 //! While the brake holds, nothing local is recorded; what others change is applied, except over what was changed here.
 
 use std::{
-    collections::VecDeque,
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use ouisync_engine::view::FolderView;
+use ouisync_model::name::Name;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::StepError, record, runner::Runner};
+use crate::{directories::Slot, error::StepError, record, runner::Runner};
 
 /// A file whose content became scrambled counts as so many.
-const SCRAMBLED_WEIGHT: u64 = 3;
+const SCRAMBLED_WEIGHT: u64 = 5;
 
 /// When a burst is held back. Kept with the directory, on this device only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,9 +37,9 @@ impl Default for BrakeSettings {
     fn default() -> Self {
         Self {
             enabled: true,
-            files: 50,
+            files: 100,
             percent: 50,
-            window: Duration::from_secs(60),
+            window: Duration::from_secs(30),
         }
     }
 }
@@ -99,41 +101,50 @@ struct Kept {
     burst: Option<Burst>,
 }
 
-/// Deleted or rewritten by one pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Toll {
-    pub(crate) deleted: u64,
-    pub(crate) rewritten: u64,
-    pub(crate) scrambled: u64,
+/// What became of a file. The worse comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Loss {
+    Deleted,
+    Rewritten,
+    /// Rewritten by what looks encrypted.
+    Scrambled,
 }
 
-impl Toll {
-    /// How much it weighs as numbers of files.
+impl Loss {
+    /// As how many files it counts.
     pub(crate) fn weight(self) -> u64 {
-        self.deleted + self.rewritten + self.scrambled * (SCRAMBLED_WEIGHT - 1)
+        match self {
+            Self::Deleted | Self::Rewritten => 1,
+            Self::Scrambled => SCRAMBLED_WEIGHT,
+        }
     }
 
-    /// The most that it may weigh once its rewritten files were looked at.
+    /// As how many it may count at most, before a rewritten file was looked at.
     pub(crate) fn heaviest(self) -> u64 {
-        self.deleted + self.rewritten * SCRAMBLED_WEIGHT
+        match self {
+            Self::Deleted => 1,
+            Self::Rewritten | Self::Scrambled => SCRAMBLED_WEIGHT,
+        }
     }
+}
 
-    fn add(&mut self, other: Self) {
-        self.deleted += other.deleted;
-        self.rewritten += other.rewritten;
-        self.scrambled += other.scrambled;
+/// A file, by a hash of its place: one that is saved again and again is one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place(u64);
+
+impl Place {
+    pub(crate) fn of(slot: Slot, name: &Name) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (slot, name).hash(&mut hasher);
+        Self(hasher.finish())
     }
 }
 
 /// The brake, on the directory's thread.
 pub(crate) struct Brake {
     pub(crate) state: BrakeState,
-    /// What was recorded within the window.
-    lately: VecDeque<(Instant, Toll)>,
-    /// What the running pass was let through with.
-    pub(crate) passing: Toll,
-    /// Changed files that it has recorded.
-    pub(crate) recorded: u64,
+    /// The files hit within the window, and when last.
+    lately: HashMap<Place, (Instant, Loss)>,
     /// The next full scan records everything.
     allowed: bool,
     /// The directory is being taken in for the first time.
@@ -152,9 +163,7 @@ impl Brake {
                 burst,
                 ..BrakeState::default()
             },
-            lately: VecDeque::new(),
-            passing: Toll::default(),
-            recorded: 0,
+            lately: HashMap::new(),
             allowed: false,
             importing,
         }
@@ -175,24 +184,18 @@ impl Brake {
         self.state.settings.enabled && !self.importing && self.state.burst.is_none()
     }
 
-    fn recent(&mut self, now: Instant) -> Toll {
+    /// How much the files weigh that were hit within the window.
+    fn recent(&mut self, now: Instant) -> u64 {
         let window = self.state.settings.window;
-        while self
-            .lately
-            .front()
-            .is_some_and(|(at, _)| now.duration_since(*at) > window)
-        {
-            self.lately.pop_front();
-        }
-        let mut sum = Toll::default();
-        self.lately.iter().for_each(|(_, toll)| sum.add(*toll));
-        sum
+        self.lately
+            .retain(|_, (at, _)| now.duration_since(*at) <= window);
+        self.lately.values().map(|(_, loss)| loss.weight()).sum()
     }
 
-    /// Whether a toll could be a burst, together with what happened lately.
-    pub(crate) fn may_burst(&mut self, toll: Toll, files: u64) -> bool {
+    /// Whether a pass could be a burst, together with what happened lately.
+    pub(crate) fn may_burst(&mut self, heaviest: u64, files: u64) -> bool {
         let recent = self.recent(Instant::now());
-        self.reaches(recent.weight() + toll.heaviest(), files)
+        self.reaches(recent + heaviest, files)
     }
 
     fn reaches(&self, weight: u64, files: u64) -> bool {
@@ -204,40 +207,33 @@ impl Brake {
         weight >= least.max(1) && weight.saturating_mul(100) >= files.saturating_mul(percent.into())
     }
 
-    /// A pass has recorded what [`Runner::holds_back`] let through, or as much of it as did not change meanwhile: the rest is found
-    /// again by the next pass.
-    pub(crate) fn passed(&mut self) {
-        let mut toll = std::mem::take(&mut self.passing);
-        let recorded = std::mem::take(&mut self.recorded).min(toll.rewritten);
-        toll.scrambled = (toll.scrambled * recorded)
-            .checked_div(toll.rewritten)
-            .unwrap_or(0);
-        toll.rewritten = recorded;
-        if toll.weight() > 0 {
-            self.lately.push_back((Instant::now(), toll));
-        }
-    }
-
-    /// Judges what a pass is about to record; gives the burst if it is one.
-    pub(crate) fn judge(&mut self, toll: Toll, files: u64) -> Option<Burst> {
+    /// Judges what a pass is about to record; gives the burst if it is one. What of it can't be recorded yet is found again by the
+    /// next pass, and still counts once.
+    pub(crate) fn judge(&mut self, hit: &[(Place, Loss)], files: u64) -> Option<Burst> {
         let now = Instant::now();
-        let mut sum = self.recent(now);
-        let began = self.lately.front().map_or(now, |(at, _)| *at);
-        sum.add(toll);
-        if toll.weight() == 0 {
+        for (place, loss) in hit {
+            let known = self.lately.entry(*place).or_insert((now, *loss));
+            *known = (now, known.1.max(*loss));
+        }
+        let weight = self.recent(now);
+        if hit.is_empty() || !self.reaches(weight, files) {
             return None;
         }
-        if !self.reaches(sum.weight(), files) {
-            return None;
-        }
+        let count = |loss| {
+            let hit = self.lately.values().filter(|(_, found)| *found == loss);
+            hit.count() as u64
+        };
+        let scrambled = count(Loss::Scrambled);
+        let began = self.lately.values().map(|(at, _)| *at).min();
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
+        let since = wall.saturating_sub(now.duration_since(began.unwrap_or(now)));
         Some(Burst {
-            since: wall.saturating_sub(now.duration_since(began)).as_secs(),
-            deleted: sum.deleted,
-            rewritten: sum.rewritten,
-            scrambled: sum.scrambled,
+            since: since.as_secs(),
+            deleted: count(Loss::Deleted),
+            rewritten: count(Loss::Rewritten) + scrambled,
+            scrambled,
             of: files,
         })
     }
@@ -351,43 +347,44 @@ mod tests {
         assert_eq!(time_text(1_795_435_199), "2026-11-23T11:59:59Z");
     }
 
-    #[test]
-    fn a_burst_needs_files_and_a_share() {
-        let state = BrakeState::default();
-        let mut brake = Brake {
-            state,
-            lately: VecDeque::new(),
-            passing: Toll::default(),
-            recorded: 0,
+    fn brake() -> Brake {
+        Brake {
+            state: BrakeState::default(),
+            lately: HashMap::new(),
             allowed: false,
             importing: false,
-        };
-        let deleted = |deleted| Toll {
-            deleted,
-            ..Toll::default()
-        };
-        let pass = |brake: &mut Brake, toll: Toll, files| {
-            brake.passing = toll;
-            brake.recorded = toll.rewritten;
-            assert_eq!(brake.judge(toll, files), None);
-            brake.passed();
-        };
-        pass(&mut brake, deleted(49), 60);
-        assert!(brake.judge(deleted(1), 60).is_some(), "49 and one");
+        }
+    }
+
+    fn hit(numbers: std::ops::Range<u64>, loss: Loss) -> Vec<(Place, Loss)> {
+        numbers.map(|number| (Place(number), loss)).collect()
+    }
+
+    #[test]
+    fn a_burst_needs_files_and_a_share() {
+        let mut brake = brake();
+        assert_eq!(brake.judge(&hit(0..99, Loss::Deleted), 110), None);
+        let burst = brake.judge(&hit(99..100, Loss::Deleted), 110).unwrap();
+        assert_eq!((burst.deleted, burst.of), (100, 110), "99 and one");
         brake.lately.clear();
-        pass(&mut brake, deleted(400), 1000);
-        assert!(brake.judge(deleted(100), 1000).is_some());
+        assert_eq!(brake.judge(&hit(0..400, Loss::Rewritten), 1000), None);
+        assert!(brake.judge(&hit(400..500, Loss::Deleted), 1000).is_some());
         brake.lately.clear();
-        let scrambled = Toll {
-            rewritten: 20,
-            scrambled: 20,
-            ..Toll::default()
-        };
-        assert!(brake.judge(scrambled, 100).is_some());
-        // Files that could not be recorded yet are counted when they are.
-        brake.passing = scrambled;
-        brake.recorded = 5;
-        brake.passed();
-        assert_eq!(brake.recent(Instant::now()).weight(), 15);
+        assert!(brake.judge(&hit(0..20, Loss::Scrambled), 200).is_some());
+    }
+
+    #[test]
+    fn a_file_counts_once_and_as_the_worst_that_became_of_it() {
+        let mut brake = brake();
+        for _ in 0..100 {
+            assert_eq!(brake.judge(&hit(0..3, Loss::Rewritten), 3), None);
+        }
+        assert_eq!(brake.judge(&hit(0..19, Loss::Scrambled), 25), None);
+        assert_eq!(brake.judge(&hit(0..19, Loss::Rewritten), 25), None);
+        let burst = brake.judge(&hit(19..24, Loss::Deleted), 25).unwrap();
+        assert_eq!(
+            (burst.deleted, burst.rewritten, burst.scrambled),
+            (5, 19, 19)
+        );
     }
 }

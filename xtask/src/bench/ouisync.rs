@@ -175,6 +175,10 @@ impl<'a> Trio<'a> {
         alice.create()?;
         safe.ask(&["join", &alice.invite("safe")?, "--name", FOLDER])?;
         bob.join(&alice.invite("writer")?)?;
+        for device in [alice, bob] {
+            // What a soak does looks like an attack.
+            device.ask(&["brake", FOLDER, "--off"])?;
+        }
         settle(&[alice, bob, safe])?;
         Ok(Self {
             directory: directory.to_owned(),

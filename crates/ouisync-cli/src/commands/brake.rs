@@ -29,7 +29,7 @@ Examples:
 /// Show, settle or set up the brake that holds back bursts of deleting and rewriting
 ///
 /// When much of a folder's directory is deleted or rewritten at once, such as by ransomware or a wrong 'rm', nothing of that is
-/// recorded or sent until you have said what it was. Files that look encrypted all of a sudden count three times. An undo puts
+/// recorded or sent until you have said what it was. Files that look encrypted all of a sudden count five times. An undo puts
 /// the folder's versions back and sets the changed ones aside, in a hidden directory that isn't synced. JSON: {enabled, files,
 /// percent, window_seconds, burst, undoing, undone}; 'burst' is null or {since, deleted, rewritten, scrambled, of}, 'undone' null
 /// or {put_back, set_aside, kept_in}.
@@ -50,13 +50,13 @@ pub(crate) struct Arguments {
     /// Never hold anything back
     #[arg(long)]
     off: bool,
-    /// Hold back from so many files on [default: 50]
+    /// Hold back from so many files on [default: 100]
     #[arg(long, value_name = "N")]
     files: Option<u64>,
-    /// And from such a share of the folder's files on [default: 30]
+    /// And from such a share of the folder's files on [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
     percent: Option<u8>,
-    /// Within such a time, in seconds or with a unit [default: 60]
+    /// Within such a time, in seconds or with a unit [default: 30]
     #[arg(long, value_name = "SECONDS", value_parser = within)]
     within: Option<Duration>,
 }

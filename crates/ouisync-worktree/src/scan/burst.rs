@@ -1,12 +1,12 @@
 //! Telling a burst of deleting and rewriting from ordinary work, and putting the files of one back.
 
-use std::io::Read;
+use std::{collections::HashMap, io::Read};
 
 use ouisync_model::{name::Name, operation::Value};
 
 use super::{pass::Found, recognise::Recognised};
 use crate::{
-    brake::{Toll, time_text},
+    brake::{Loss, Place, time_text},
     directories::Slot,
     disk::{self, Root},
     error::StepError,
@@ -24,17 +24,7 @@ const DENSE: f64 = 7.4;
 const JUMP: f64 = 1.0;
 
 /// Where something is recorded.
-type Place<'a> = (Slot, &'a Name);
-
-/// What became of a file's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rewrite {
-    /// The same as before, as far as its size and beginning tell.
-    Same,
-    Other,
-    /// It looked like something, and now like noise.
-    Scrambled,
-}
+type Recorded<'a> = (Slot, &'a Name);
 
 impl Runner {
     /// Holds a pass back if it is part of a burst; else counts it.
@@ -50,7 +40,7 @@ impl Runner {
             let before = &moved.record.fingerprint;
             !before.same_but_renamed(&moved.to.stat.fingerprint)
         });
-        let rewritten: Vec<(&Found, &Record, Place<'_>)> = recognised
+        let rewritten: Vec<(&Found, &Record, Recorded<'_>)> = recognised
             .edited
             .iter()
             .filter_map(|found| Some((found, found.record.as_ref()?, (found.slot, &found.name))))
@@ -59,49 +49,78 @@ impl Runner {
                 found.stat.fingerprint.kind == Kind::File && record.content().is_some()
             })
             .collect();
-        let mut toll = Toll {
-            deleted: recognised.deleted.len() as u64,
-            rewritten: rewritten.len() as u64,
-            scrambled: 0,
-        };
-        if toll.weight() == 0 {
+        let mut hit = self.lost(root, recognised);
+        if hit.is_empty() && rewritten.is_empty() {
             return Ok(false);
         }
         let files = self.view.files()?;
-        if self.brake.may_burst(toll, files) {
-            toll.rewritten = 0;
-            for (found, record, place) in rewritten {
-                match self.compare(root, found, record, place)? {
-                    Rewrite::Same => {}
-                    Rewrite::Other => toll.rewritten += 1,
-                    Rewrite::Scrambled => {
-                        toll.rewritten += 1;
-                        toll.scrambled += 1;
-                    }
-                }
-            }
+        let heaviest = hit.len() as u64 + rewritten.len() as u64 * Loss::Rewritten.heaviest();
+        let look = self.brake.may_burst(heaviest, files);
+        for (found, record, at) in rewritten {
+            let loss = match look {
+                true => self.compare(root, found, record, at)?,
+                false => Some(Loss::Rewritten),
+            };
+            hit.extend(loss.map(|loss| (Place::of(at.0, at.1), loss)));
         }
-        self.brake.recorded = 0;
-        match self.brake.judge(toll, files) {
+        match self.brake.judge(&hit, files) {
             Some(burst) => {
                 self.hold(burst)?;
                 Ok(true)
             }
-            None => {
-                self.brake.passing = toll;
-                Ok(false)
-            }
+            None => Ok(false),
         }
     }
 
-    /// What became of the content of a file that is recorded.
+    /// The deleted files, less objects of git repositories that are still there: git moves these into packs by itself, thousands at once.
+    fn lost(&self, root: &Root, recognised: &Recognised) -> Vec<(Place, Loss)> {
+        // Deleted directories have no path any more.
+        let gone: HashMap<Slot, (Slot, &Name)> = recognised
+            .deleted_directories
+            .iter()
+            .map(|limbo| (limbo.slot, (limbo.parent, &limbo.name)))
+            .collect();
+        let path = |slot: Slot| {
+            let mut names = Vec::new();
+            let mut at = slot;
+            while let Some((parent, name)) = gone.get(&at) {
+                names.push((*name).clone());
+                at = *parent;
+            }
+            names.reverse();
+            let mut path = self.tree.path(at)?;
+            path.append(&mut names);
+            Some(path)
+        };
+        let has_repository = |path: Vec<Name>| {
+            let names =
+                |pair: &[Name]| pair[0].as_bytes() == b".git" && pair[1].as_bytes() == b"objects";
+            let at = path.windows(2).position(names)?;
+            let repository = root.directory(&path[..=at]).ok()?;
+            disk::stat(&repository, b"HEAD").ok()?
+        };
+        let mut packed: HashMap<Slot, bool> = HashMap::new();
+        let mut hit = Vec::new();
+        for missed in &recognised.deleted {
+            let packed = packed
+                .entry(missed.slot)
+                .or_insert_with(|| path(missed.slot).and_then(has_repository).is_some());
+            if !*packed {
+                hit.push((Place::of(missed.slot, &missed.name), Loss::Deleted));
+            }
+        }
+        hit
+    }
+
+    /// What became of a file's content; `None` if it is the same as recorded, as far as its size and beginning tell. Scrambled is what
+    /// looked like something, and now like noise.
     fn compare(
         &self,
         root: &Root,
         found: &Found,
         record: &Record,
-        place: Place<'_>,
-    ) -> Result<Rewrite, StepError> {
+        place: Recorded<'_>,
+    ) -> Result<Option<Loss>, StepError> {
         if self.control.stopping() {
             return Err(StepError::Stopping);
         }
@@ -113,23 +132,23 @@ impl Runner {
             Some(sample)
         });
         let (Some(new), Some(old)) = (new, self.recorded_sample(place, record)) else {
-            return Ok(Rewrite::Other);
+            return Ok(Some(Loss::Rewritten));
         };
         let size = record.content().map_or(0, |content| content.size);
         if size == found.stat.fingerprint.size && new == old {
-            return Ok(Rewrite::Same);
+            return Ok(None);
         }
         let (before, after) = (density(&old), density(&new));
-        Ok(match (before, after) {
+        Ok(Some(match (before, after) {
             (Some(before), Some(after)) if after >= DENSE && after - before >= JUMP => {
-                Rewrite::Scrambled
+                Loss::Scrambled
             }
-            _ => Rewrite::Other,
-        })
+            _ => Loss::Rewritten,
+        }))
     }
 
     /// The beginning of what is recorded, as far as it is here.
-    fn recorded_sample(&self, (slot, name): Place<'_>, record: &Record) -> Option<Vec<u8>> {
+    fn recorded_sample(&self, (slot, name): Recorded<'_>, record: &Record) -> Option<Vec<u8>> {
         // Small contents are in the tree's entry only.
         let entry = self
             .tree_node(slot)
@@ -170,12 +189,14 @@ impl Runner {
         for moved in std::mem::take(&mut recognised.moves) {
             let before = &moved.record.fingerprint;
             let same = before.same_but_renamed(&moved.to.stat.fingerprint)
-                || self.compare(
-                    root,
-                    &moved.to,
-                    &moved.record,
-                    (moved.from.0, &moved.from.1),
-                )? == Rewrite::Same;
+                || self
+                    .compare(
+                        root,
+                        &moved.to,
+                        &moved.record,
+                        (moved.from.0, &moved.from.1),
+                    )?
+                    .is_none();
             if same {
                 recognised.moves.push(moved);
                 continue;
@@ -193,7 +214,7 @@ impl Runner {
             let same = match &found.record {
                 Some(record) => {
                     let place = (found.slot, &found.name);
-                    self.compare(root, &found, record, place)? == Rewrite::Same
+                    self.compare(root, &found, record, place)?.is_none()
                 }
                 None => true,
             };

@@ -359,7 +359,6 @@ impl Runner {
                     }
                 } else {
                     self.operations.extend(edit::write(&seen, value));
-                    self.brake.recorded += 1;
                     if file
                         && let Some(change) = MetadataChange::between(&record.metadata, &metadata)
                     {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::brake::{BrakeOrder, BrakeSettings, Burst};
 
-/// Two devices with a hundred files.
+/// Two devices with a hundred files, and a brake that fifty are enough for.
 fn hundred() -> (Device, Device) {
     let (one, other) = pair();
     for number in 0..100 {
@@ -11,7 +11,17 @@ fn hundred() -> (Device, Device) {
         one.write(&format!("d{}/{number}", number % 10), text);
     }
     sync(&one, &other);
+    let settings = BrakeSettings {
+        files: 50,
+        ..BrakeSettings::default()
+    };
+    set(&other, settings);
     (one, other)
+}
+
+fn set(device: &Device, settings: BrakeSettings) {
+    let worktree = device.worktree.as_ref().unwrap();
+    worktree.order_brake(BrakeOrder::Set(settings));
 }
 
 fn text(number: u32) -> String {
@@ -188,18 +198,63 @@ fn ordinary_work_is_not_held_back() {
 }
 
 #[test]
+fn a_file_that_is_saved_often_is_one_file() {
+    let (_one, other) = hundred();
+    set(
+        &other,
+        BrakeSettings {
+            files: 10,
+            percent: 0,
+            ..BrakeSettings::default()
+        },
+    );
+    for save in 0..12 {
+        for number in 0..9 {
+            other.write(
+                &format!("d{number}/{number}"),
+                format!("saved {save} times"),
+            );
+        }
+        other.fake.settle();
+        other.assert_in_step();
+    }
+}
+
+#[test]
+fn git_may_pack_its_objects_and_a_lost_repository_is_a_loss() {
+    let (one, other) = hundred();
+    fs::create_dir_all(other.path("work/.git/objects/pack")).unwrap();
+    other.write("work/.git/HEAD", "ref: refs/heads/main");
+    for number in 0..200 {
+        other.write(
+            &format!("work/.git/objects/{:02x}/{number}", number % 32),
+            noise(number),
+        );
+    }
+    sync(&one, &other);
+    other.write("work/.git/objects/pack/all.pack", noise(7));
+    for number in 0..32 {
+        fs::remove_dir_all(other.path(&format!("work/.git/objects/{number:02x}"))).unwrap();
+    }
+    sync(&one, &other);
+    assert!(!one.exists("work/.git/objects/00"));
+    for number in 0..200 {
+        other.write(
+            &format!("work/.git/objects/{:02x}/{number}", number % 32),
+            noise(number),
+        );
+    }
+    sync(&one, &other);
+    fs::remove_dir_all(other.path("work")).unwrap();
+    assert_eq!(held(&other).deleted, 202);
+}
+
+#[test]
 fn the_brake_can_be_set_and_stays_so() {
     let (one, mut other) = hundred();
     let settings = BrakeSettings {
         enabled: false,
         ..BrakeSettings::default()
-    };
-    let set = |device: &Device, settings| {
-        device
-            .worktree
-            .as_ref()
-            .unwrap()
-            .order_brake(BrakeOrder::Set(settings));
     };
     set(&other, settings);
     delete(&other, 0..60);
