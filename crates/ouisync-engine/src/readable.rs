@@ -21,6 +21,7 @@ use ouisync_model::{
         entry::Entry,
         moment::CommitTime,
         store::{TreeReader, TreeStore},
+        tally::{Recount, Tally},
         view::View,
     },
 };
@@ -57,6 +58,9 @@ pub(crate) struct Readable {
     names: RwLock<BTreeMap<MemberId, String>>,
     /// Where commits that were applied may have made conflicts.
     suspects: Mutex<Suspects>,
+    /// Conflicts, and where they have to be counted again.
+    tally: Mutex<Tally>,
+    recount: Mutex<Recount>,
     /// A reader that was used last: its opened frames are likely to be wanted again.
     idle: Mutex<Option<ChunkReader<Index, Arc<Store>>>>,
     /// The last timeline read, with what it was read at.
@@ -73,6 +77,8 @@ pub(crate) struct Applied {
     pub(crate) tree_changed: bool,
     /// Places to look at for conflicts.
     suspects: Suspects,
+    /// Directories in which conflicts have to be counted again.
+    recount: Recount,
 }
 
 impl Readable {
@@ -121,6 +127,8 @@ impl Readable {
             keys: RwLock::new(keys),
             names: RwLock::new(names),
             suspects: Mutex::new(Suspects::everything()),
+            tally: Mutex::default(),
+            recount: Mutex::new(Recount::everything()),
             idle: Mutex::default(),
             timeline: Mutex::default(),
         }
@@ -218,11 +226,23 @@ impl Readable {
         batch.commit()?;
         // Not before they can be seen.
         self.suspect(std::mem::take(&mut applied.suspects));
+        self.count_again(std::mem::take(&mut applied.recount));
         Ok(())
     }
 
+    /// The tree was made anew: everything has to be looked at.
+    pub(crate) fn was_made_anew(&self) {
+        self.suspect(Suspects::everything());
+        self.count_again(Recount::everything());
+    }
+
+    fn count_again(&self, recount: Recount) {
+        let mut known = self.recount.lock().unwrap_or_else(PoisonError::into_inner);
+        known.append(recount);
+    }
+
     /// Has these places looked at for conflicts.
-    pub(crate) fn suspect(&self, suspects: Suspects) {
+    fn suspect(&self, suspects: Suspects) {
         let mut known = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
         known.append(suspects);
     }
@@ -308,6 +328,7 @@ impl Readable {
             batch.mark_dirty(*directory);
         }
         applied.tree_changed |= !changes.directories.is_empty() || !changes.subtrees.is_empty();
+        applied.recount.add(&changes);
         applied.suspects.append(Suspects {
             all: false,
             nodes: body.operations.iter().map(Operation::node).collect(),
@@ -421,11 +442,15 @@ impl Readable {
         })
     }
 
-    /// Number of visible conflict entries; walks the tree.
+    /// Number of visible conflict entries. The first time, and after large changes, this walks the tree.
     pub(crate) fn count_conflicts(&self) -> Result<u64, EngineError> {
         let label = |member: &MemberId| self.label(member);
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let recount =
+            std::mem::take(&mut *self.recount.lock().unwrap_or_else(PoisonError::into_inner));
         let snapshot = self.index.snapshot();
-        Ok(View::new(&snapshot, &label).counts()?.conflicts)
+        let counted = tally.count(&View::new(&snapshot, &label), recount);
+        Ok(counted.inspect_err(|_| self.count_again(Recount::everything()))?)
     }
 
     /// What a commit says; `None` when it can't be opened, as everybody skips it then.

@@ -285,8 +285,8 @@ impl Shared {
         }
     }
 
-    /// Number of visible conflict entries. Counting walks the tree, so it is done again only when the tree changed and, in a
-    /// large tree, not too often.
+    /// Number of visible conflict entries. Counting may walk the tree, so it is done again only when the tree changed and, where it
+    /// takes its time, not too often.
     pub(crate) fn conflicts(&self) -> u64 {
         let Some(readable) = self.readable() else {
             return 0;

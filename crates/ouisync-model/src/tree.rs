@@ -18,6 +18,7 @@ pub mod registers;
 mod same_name;
 pub mod state;
 pub mod store;
+pub mod tally;
 mod united;
 pub mod view;
 pub mod walk;

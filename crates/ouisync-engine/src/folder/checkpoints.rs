@@ -36,7 +36,6 @@ use crate::{
     command::Command,
     error::EngineError,
     flush::Flushed,
-    merging::Suspects,
     port::ingest_keys,
     readable::{
         Readable,
@@ -188,7 +187,7 @@ impl Folder {
         let restarted = readable.restart(&self.sync.facts().roster);
         // Half a tree must not be seen.
         let restarted = restarted?;
-        readable.suspect(Suspects::everything());
+        readable.was_made_anew();
         self.shared.set_readable(Some(readable));
         self.shared.tree_changed();
         self.notice_conflicts();

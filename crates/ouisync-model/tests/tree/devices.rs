@@ -10,7 +10,11 @@ use ouisync_model::{
     name::Name,
     operation::{ChunkRef, FileContent, FileData, Operation, Value},
     tree::{
-        Changes, CommitContext, Tree, edit, entry::Entry, memory::MemoryTree, store::TreeReader,
+        Changes, CommitContext, Tree, edit,
+        entry::Entry,
+        memory::MemoryTree,
+        store::TreeReader,
+        tally::{Recount, Tally},
         view::View,
     },
 };
@@ -31,6 +35,8 @@ pub(crate) struct Device {
     lamport: u64,
     made: u64,
     mirror: Mirror,
+    tally: Tally,
+    recount: Recount,
 }
 
 /// Well spread bytes, so that no order of ids follows the order of making.
@@ -83,6 +89,8 @@ impl Device {
             lamport: 0,
             made: 0,
             mirror: Mirror::default(),
+            tally: Tally::default(),
+            recount: Recount::everything(),
         }
     }
 
@@ -149,6 +157,13 @@ impl Device {
             .unwrap();
         assert!(changes.ignored.is_empty(), "{:?}", changes.ignored);
         self.mirror.follow(&self.tree, &changes);
+        self.recount.add(&changes);
+        // Now and then, as somebody asks.
+        if self.known.len() % 3 == 0 {
+            let recount = std::mem::take(&mut self.recount);
+            let copies = self.tally.count(&self.tree.view(&label), recount).unwrap();
+            assert_eq!(copies, self.view().counts().unwrap().conflicts);
+        }
         self.lamport = self.lamport.max(commit.context.lamport.0);
         self.known.push(Rc::clone(commit));
     }
