@@ -13,6 +13,7 @@ mod locks;
 mod members;
 mod node;
 mod offload;
+mod partitions;
 mod private;
 mod reader;
 mod retention;

@@ -21,7 +21,7 @@ pub(crate) struct Node {
     scratch: TempDir,
     pub(crate) home: PathBuf,
     pub(crate) files: PathBuf,
-    name: &'static str,
+    pub(crate) name: &'static str,
     process: Option<Child>,
     /// Where it runs, if not in the test's own network.
     pub(crate) host: Option<Host>,
