@@ -14,7 +14,7 @@ use ouisync_model::{
     },
     name::Name,
     operation::{
-        ChunkPlace, ChunkRef, CommitBody, Encoding, FileContent, FileData, MetadataChange,
+        ChunkPlace, ChunkRef, CommitBody, DraftPart, Encoding, FileContent, FileData, MetadataChange,
         Operation, PackSize, PackTable, Value,
     },
 };
@@ -234,5 +234,9 @@ pub(crate) fn example(seed: u8) -> CommitBody {
             }],
         }],
         checkpoint: None,
+        draft: Some(DraftPart {
+            offset: u64::from(seed),
+            chunks: vec![part],
+        }),
     }
 }

@@ -8,7 +8,7 @@ mod commits;
 mod exchange;
 mod members;
 mod merging;
-mod parts;
+pub(crate) mod parts;
 pub(crate) mod retention;
 mod upkeep;
 pub(crate) mod wanted;
@@ -40,6 +40,7 @@ use tracing::error;
 use crate::{
     command::{Command, FolderSender},
     connection::PeerLink,
+    drafts,
     error::EngineError,
     facts::Facts,
     flush::Flusher,
@@ -80,6 +81,9 @@ pub(crate) struct Folder {
     waiting_commits: VecDeque<commits::Waiting>,
     upkeep: upkeep::Upkeep,
     checkpoints: checkpoints::Checkpoints,
+    drafts: drafts::Open,
+    /// Packs of drafts in commits that the state machine hears of next.
+    drafted: Vec<drafts::Order>,
     merging: merging::Merging,
     /// When the next open invitation expires, in seconds since 1970.
     next_expiry: Option<u64>,
@@ -271,6 +275,8 @@ impl Folder {
             started: Instant::now(),
             waiting_commits: VecDeque::new(),
             checkpoints: checkpoints::Checkpoints::default(),
+            drafts: drafts::Open::default(),
+            drafted: Vec::new(),
             merging: merging::Merging::default(),
             next_expiry: None,
             epoch: None,

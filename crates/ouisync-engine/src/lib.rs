@@ -5,6 +5,7 @@
 mod book;
 mod command;
 mod connection;
+mod drafts;
 pub mod engine;
 pub mod error;
 mod facts;

@@ -11,7 +11,8 @@ use ouisync_model::{
     id::{ChunkId, CommitId, EpochId, MemberId, NodeId, PackId},
     name::Name,
     operation::{
-        ChunkPlace, ChunkRef, FileContent, FileData, Operation, PackSize, PackTable, Value,
+        ChunkPlace, ChunkRef, DraftPart, FileContent, FileData, Operation, PackSize, PackTable,
+        Value,
     },
     tree::{conflict::Conflict, entry::Entry, view::View},
 };
@@ -26,9 +27,10 @@ use tracing::{error, warn};
 
 use crate::{
     command::{Command, FolderSender},
+    drafts::Drafting,
     error::{EngineError, ErrorKind},
     flush::Flushed,
-    folder::Folder,
+    folder::{Folder, parts::Part},
     readable::Readable,
     shared::{Shared, lock},
     status::Role,
@@ -45,6 +47,8 @@ const ANNOUNCE_BYTES: u64 = 48 << 20;
 struct Unannounced {
     packs: Vec<(PackTable, PackSize)>,
     bytes: u64,
+    /// Of the file that is being read or was read last, if it is large.
+    draft: Option<Drafting>,
 }
 
 /// A view's access to a folder.
@@ -71,8 +75,24 @@ struct Announcer {
 }
 
 impl Announcer {
-    fn take(&self) -> Vec<(PackTable, PackSize)> {
-        std::mem::take(&mut *lock(&self.unannounced)).packs
+    /// Takes the packs, and the part of the draft that goes with them.
+    fn take(&self) -> (Vec<(PackTable, PackSize)>, Option<DraftPart>) {
+        let mut unannounced = lock(&self.unannounced);
+        unannounced.bytes = 0;
+        let packs = std::mem::take(&mut unannounced.packs);
+        let draft = match &mut unannounced.draft {
+            Some(draft) if !packs.is_empty() => draft.take(),
+            _ => None,
+        };
+        (packs, draft)
+    }
+
+    /// Takes the packs for the commit of all that was read, which ends the draft.
+    fn take_last(&self) -> (Vec<(PackTable, PackSize)>, Option<DraftPart>) {
+        let mut unannounced = lock(&self.unannounced);
+        let last = std::mem::take(&mut *unannounced);
+        let begun = last.draft.filter(Drafting::has_begun);
+        (last.packs, begun.and_then(|mut draft| draft.take()))
     }
 
     /// Makes everything written durable.
@@ -85,19 +105,25 @@ impl Announcer {
     /// Announces what is there, ahead of the operations that need it.
     fn announce(&self) -> Result<(), EngineError> {
         let _announcing = lock(&self.announcing);
-        let packs = self.take();
+        let (packs, draft) = self.take();
         if packs.is_empty() {
             return Ok(());
         }
-        let announced = packs.clone();
+        let announced = Part {
+            packs: packs.clone(),
+            draft,
+            ..Part::default()
+        };
         let result = self.sync().and_then(|()| {
             on_folder(&self.sender, move |folder| {
-                folder.commit(Vec::new(), announced, Vec::new(), |_| Ok(()))
+                folder.commit_all(announced, |_| Ok(()))
             })
         });
         if result.is_err() {
             // Content that was ingested before refers to them: the commit of that announces them.
-            lock(&self.unannounced).packs.extend(packs);
+            let mut unannounced = lock(&self.unannounced);
+            unannounced.packs.extend(packs);
+            unannounced.draft = None;
         }
         result.map(drop)
     }
@@ -297,7 +323,7 @@ impl Port {
             ingest.flush()?;
         }
         let _announcing = lock(&self.announcer.announcing);
-        let mut packs = self.announcer.take();
+        let (mut packs, draft) = self.announcer.take_last();
         if !packs.is_empty() {
             self.announcer.sync()?;
         }
@@ -318,8 +344,13 @@ impl Port {
                 .filter(|(table, _)| !known.contains(&table.pack)),
         );
         on_folder(&self.sender, move |folder| {
-            let operations = operations()?;
-            folder.commit(operations, packs, Vec::new(), |batch| {
+            let all = Part {
+                operations: operations()?,
+                packs,
+                draft,
+                ..Part::default()
+            };
+            folder.commit_all(all, |batch| {
                 put_records(batch, records);
                 Ok(())
             })
@@ -440,15 +471,23 @@ impl FolderAccess for Port {
         size_hint: u64,
         previous: Option<&FileContent>,
     ) -> Result<FileContent, EngineError> {
+        let unannounced = &self.announcer.unannounced;
+        let mut on_chunk = |chunk| {
+            let draft = &mut lock(unannounced).draft;
+            if draft.as_mut().is_some_and(|draft| !draft.push(chunk)) {
+                *draft = None;
+            }
+        };
         self.with_ingest(|ingest, is_known| {
-            ingest
-                .file(source, size_hint, previous, is_known)
-                .map_err(|error| match error {
-                    ouisync_store::ingest::IngestError::Source(source) => {
-                        EngineError::Source(source)
-                    }
-                    error => error.into(),
-                })
+            lock(unannounced).draft = (size_hint >= ANNOUNCE_BYTES).then(Drafting::default);
+            let ingested = ingest.file(source, size_hint, previous, is_known, &mut on_chunk);
+            if ingested.is_err() {
+                lock(unannounced).draft = None;
+            }
+            ingested.map_err(|error| match error {
+                ouisync_store::ingest::IngestError::Source(source) => EngineError::Source(source),
+                error => error.into(),
+            })
         })
     }
 

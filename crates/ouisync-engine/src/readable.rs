@@ -33,6 +33,7 @@ use ouisync_store::{
 use tracing::{info, warn};
 
 use crate::{
+    drafts::{self, Heard},
     error::{EngineError, ErrorKind},
     merging::Suspects,
     past::Timeline,
@@ -79,6 +80,8 @@ pub(crate) struct Applied {
     suspects: Suspects,
     /// Directories in which conflicts have to be counted again.
     recount: Recount,
+    /// What others tell of their drafts.
+    pub(crate) drafts: Vec<Heard>,
 }
 
 impl Readable {
@@ -281,6 +284,7 @@ impl Readable {
                 };
                 match commit.open_body(secret) {
                     Ok(body) => {
+                        drafts::hear(&mut applied.drafts, header, &body);
                         opened = body;
                         &opened
                     }

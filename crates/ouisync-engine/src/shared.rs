@@ -19,7 +19,9 @@ use crate::{
     error::EngineError,
     readable::Readable,
     status::{EngineEvent, Role},
-    view::{ViewControl, ViewEvent, ViewEventSender, ViewEvents, ViewStatus, view_events},
+    view::{
+        DraftStep, ViewControl, ViewEvent, ViewEventSender, ViewEvents, ViewStatus, view_events,
+    },
 };
 
 /// Least time between two notices that a folder's status changed.
@@ -366,6 +368,10 @@ impl Shared {
     pub(crate) fn tree_changed(&self) {
         self.tell_view(ViewEvent::TreeChanged);
         self.bump();
+    }
+
+    pub(crate) fn drafts_heard(&self, steps: Vec<DraftStep>) {
+        self.tell_view(ViewEvent::Drafts(steps));
     }
 
     pub(crate) fn pause_view(&self, paused: bool) {

@@ -8,9 +8,9 @@ use std::{io::Read, sync::Arc};
 use crate::{error::EngineError, status::Problem};
 use bytes::Bytes;
 use ouisync_model::{
-    id::{CommitId, NodeId, PackId},
+    id::{CommitId, MemberId, NodeId, PackId},
     name::Name,
-    operation::{FileContent, Operation},
+    operation::{DraftPart, FileContent, Operation},
     tree::{conflict::Conflict, entry::Entry},
 };
 
@@ -23,12 +23,32 @@ pub use events::{ViewEventSender, ViewEvents, view_events};
 pub enum ViewEvent {
     /// Directories were marked dirty.
     TreeChanged,
+    /// What other members tell of files that they are still reading, in order. Only to get ahead with their content.
+    Drafts(Vec<DraftStep>),
     /// These packs came to this device: content that waited for them may be readable.
     PacksArrived(Vec<PackId>),
     /// The folder was paused (`true`) or resumed.
     Paused(bool),
     /// The folder is being locked or closed: drop the view.
     Closed,
+}
+
+/// A step of a member's draft: of the content of a file that it reads and has not committed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DraftStep {
+    /// Who reads the file.
+    pub author: MemberId,
+    /// The next chunks of the file; the first part of a draft stands for the end of the one before.
+    pub part: Option<DraftPart>,
+    /// There will be no more of it: the file, or something else, was committed.
+    pub ends: bool,
+}
+
+impl DraftStep {
+    /// Whether a new draft begins.
+    pub fn begins(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.offset == 0)
+    }
 }
 
 /// Key of a view's record: records of one group can be listed together.

@@ -146,6 +146,32 @@ pub struct CommitBody {
     pub tables: Vec<PackTable>,
     /// The state that a checkpoint carries; such a commit has no operations.
     pub checkpoint: Option<CheckpointState>,
+    /// The next chunks of a large file that the author is still reading.
+    pub draft: Option<DraftPart>,
+}
+
+/// Chunks of a large file, told together with their packs and before the operation that will refer to them, so that others can
+/// put the file together while the packs come. A hint: it changes nothing, and may come to nothing.
+///
+/// A member has one draft at a time: a part at offset 0 begins it, and its next commit with operations ends it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftPart {
+    /// Where in the file the first of the chunks begins: where the part before ended, else the part says nothing.
+    pub offset: u64,
+    /// The chunks in order.
+    pub chunks: Vec<ChunkRef>,
+}
+
+impl DraftPart {
+    /// Where in the file the last of the chunks ends.
+    pub fn end(&self) -> u64 {
+        let length: u64 = self
+            .chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.length))
+            .sum();
+        self.offset.saturating_add(length)
+    }
 }
 
 /// The tree as of all commits that a checkpoint covers and that count: what a newcomer starts from.

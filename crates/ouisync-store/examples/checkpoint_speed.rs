@@ -285,7 +285,13 @@ fn main() {
         );
         let mut stream = StateStream::new(&snapshot, &skeleton);
         let made = ingest
-            .file(&mut stream, 0, None, &mut |chunk| known.contains(chunk))
+            .file(
+                &mut stream,
+                0,
+                None,
+                &mut |chunk| known.contains(chunk),
+                &mut |_| (),
+            )
             .unwrap();
         ingest.flush().unwrap();
         assert_eq!(stream.digest(), digest);

@@ -101,7 +101,9 @@ fn ingest(secret: &ReadSecret, path: &str, size: u64, sink: PackSink) -> FileCon
     };
     let mut ingest = Ingest::new(keys, rand::make_rng(), sink);
     let mut file = File::open(path).unwrap();
-    let content = ingest.file(&mut file, size, None, &mut |_| false).unwrap();
+    let content = ingest
+        .file(&mut file, size, None, &mut |_| false, &mut |_| ())
+        .unwrap();
     ingest.flush().unwrap();
     content
 }

@@ -96,13 +96,15 @@ impl Ingest {
     }
 
     /// Ingests all that `source` gives. `size_hint` is the expected length, `previous` the content that this one replaces:
-    /// together they choose the chunk size. `is_known` tells chunks that are stored already and stay so.
+    /// together they choose the chunk size. `is_known` tells chunks that are stored already and stay so; `on_chunk` hears of
+    /// every chunk of the file in order.
     pub fn file(
         &mut self,
         source: &mut dyn Read,
         size_hint: u64,
         previous: Option<&FileContent>,
         is_known: &mut dyn FnMut(&ChunkId) -> bool,
+        on_chunk: &mut dyn FnMut(ChunkRef),
     ) -> Result<FileContent, IngestError> {
         let level = match previous {
             Some(previous) => SizeLevel::for_version(previous.level, size_hint),
@@ -141,10 +143,12 @@ impl Ingest {
             size += length as u64;
             waiting.start += length;
             self.block.filled = waiting.start;
-            let complete = list.push(ChunkRef {
+            let cut = ChunkRef {
                 chunk,
                 length: length as u32,
-            });
+            };
+            on_chunk(cut);
+            let complete = list.push(cut);
             if let Some(bytes) = complete {
                 let reference = self.list_chunk(bytes, is_known);
                 list.stored(reference);

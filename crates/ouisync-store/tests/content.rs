@@ -109,7 +109,13 @@ fn ingest(files: &[&[u8]]) -> (Vec<FileContent>, Packs) {
     ingest_with(&mut |ingest| {
         let one = |file: &&[u8]| {
             ingest
-                .file(&mut &**file, file.len() as u64, None, &mut |_| false)
+                .file(
+                    &mut &**file,
+                    file.len() as u64,
+                    None,
+                    &mut |_| false,
+                    &mut |_| (),
+                )
                 .unwrap()
         };
         files.iter().map(one).collect()
@@ -269,8 +275,11 @@ impl Read for Source {
 fn a_long_chunk_list_is_stored_in_parts_that_change_little() {
     const LENGTH: usize = 150_000_000;
     let (contents, packs) = ingest_with(&mut |ingest| {
-        let mut file =
-            |source: &mut dyn Read| ingest.file(source, 0, None, &mut |_| false).unwrap();
+        let mut file = |source: &mut dyn Read| {
+            ingest
+                .file(source, 0, None, &mut |_| false, &mut |_| ())
+                .unwrap()
+        };
         let first = file(&mut Source::new(0, LENGTH));
         let changed = Source::new(0, 70_000_000)
             .chain(&b"inserted"[..])
@@ -438,6 +447,7 @@ fn what_is_known_is_not_stored_again() {
                     file.len() as u64,
                     Some(&first[0]),
                     &mut is_known,
+                    &mut |_| (),
                 )
                 .unwrap(),
         ]
@@ -456,13 +466,12 @@ fn an_unreadable_file_harms_no_other_and_a_refused_pack_ends_all() {
     }
     let file = random(12, 200_000);
     let (contents, packs) = ingest_with(&mut |ingest| {
-        let broken = ingest.file(&mut (&file[..100_000]).chain(Broken), 0, None, &mut |_| {
-            false
-        });
+        let mut source = (&file[..100_000]).chain(Broken);
+        let broken = ingest.file(&mut source, 0, None, &mut |_| false, &mut |_| ());
         assert!(matches!(broken, Err(IngestError::Source(_))));
         vec![
             ingest
-                .file(&mut &file[..], 0, None, &mut |_| false)
+                .file(&mut &file[..], 0, None, &mut |_| false, &mut |_| ())
                 .unwrap(),
         ]
     });
@@ -484,11 +493,11 @@ fn an_unreadable_file_harms_no_other_and_a_refused_pack_ends_all() {
         Box::new(|_| Err("disk full".into())),
     );
     ingest
-        .file(&mut &file[..], 0, None, &mut |_| false)
+        .file(&mut &file[..], 0, None, &mut |_| false, &mut |_| ())
         .unwrap();
     assert!(matches!(ingest.flush(), Err(IngestError::Sink(_))));
     ingest
-        .file(&mut &file[..], 0, None, &mut |_| false)
+        .file(&mut &file[..], 0, None, &mut |_| false, &mut |_| ())
         .unwrap();
     assert!(matches!(ingest.flush(), Err(IngestError::Stopped(_))));
 }

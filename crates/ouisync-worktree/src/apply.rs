@@ -86,7 +86,8 @@ impl Runner {
             self.finish_plan(root, plan, &[])?;
             return Ok(());
         }
-        self.apply_large(root)
+        self.apply_large(root)?;
+        self.advance_drafts(root)
     }
 
     fn apply_behind(&mut self, root: &Root) -> Result<(), StepError> {

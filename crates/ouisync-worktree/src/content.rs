@@ -18,10 +18,12 @@ use ouisync_model::{
     tree::entry::Entry,
 };
 
-use self::{ahead::Source, writer::Writer};
+use self::ahead::Source;
+pub(super) use self::writer::Writer;
 use crate::{
     directories::Slot,
     disk,
+    drafts::Drafts,
     files::{LARGE, record_of},
     place::Staged,
     record::Record,
@@ -68,43 +70,73 @@ struct Old {
     next: VecDeque<ChunkRef>,
 }
 
+/// What a transfer begins with.
+pub(crate) struct Beginning {
+    pub(crate) slot: Slot,
+    pub(crate) entry: Entry,
+    pub(crate) replaced: Option<Record>,
+    /// The version on disk.
+    pub(crate) old: Option<File>,
+}
+
 impl Transfer {
+    /// Begins with what one of the drafts has of the file, or a file of the name `fresh`.
     pub(crate) fn begin(
         view: &FolderView,
         staging: impl AsFd,
-        temporary: Vec<u8>,
-        slot: Slot,
-        entry: Entry,
-        replaced: Option<Record>,
-        old: Option<File>,
+        fresh: Vec<u8>,
+        beginning: Beginning,
+        drafts: &mut Drafts,
     ) -> Result<Self, TransferError> {
         let staging = staging.as_fd();
+        let Beginning {
+            slot,
+            entry,
+            replaced,
+            old,
+        } = beginning;
+        let mut temporary = fresh;
         let output = match &entry.value {
             Value::File(content) => {
                 let mut stream = view.open(content).map_err(TransferError::Engine)?;
-                let old = match (old, replaced.as_ref().and_then(Record::content)) {
-                    (Some(file), Some(before)) => Old::new(view, file, before, &mut *stream),
+                let executable = entry.metadata.executable;
+                let large = content.size >= LARGE;
+                let start = match large && !drafts.is_empty() {
+                    true => stream.chunks().ok().and_then(|chunks| drafts.take(&chunks)),
+                    false => None,
+                };
+                let old = match (&start, old, replaced.as_ref().and_then(Record::content)) {
+                    (None, Some(file), Some(before)) => Old::new(view, file, before, &mut *stream),
                     _ => None,
                 };
-                let file = disk::create_file(staging, &temporary, entry.metadata.executable)
-                    .map_err(TransferError::Disk)?;
-                let large = content.size >= LARGE;
-                let (writer, source) = match large {
+                let (writer, at) = match start {
+                    Some(start) => {
+                        temporary = start.temporary.clone();
+                        start
+                            .go_on(executable, &mut *stream)
+                            .inspect_err(|_| drop(disk::unlink(staging, &temporary)))?
+                    }
+                    None => {
+                        let file = disk::create_file(staging, &temporary, executable)
+                            .map_err(TransferError::Disk)?;
+                        let writer = match large {
+                            true => {
+                                Writer::large(file, disk::open_direct(staging, &temporary).ok())
+                            }
+                            false => Writer::small(file),
+                        };
+                        (writer, 0)
+                    }
+                };
+                let source = match large && old.is_none() {
+                    true => Source::ahead(stream),
                     // What is copied from the old version is not read, so reading ahead would be in vain.
-                    true if old.is_none() => (
-                        Writer::large(file, disk::open_direct(staging, &temporary).ok()),
-                        Source::ahead(stream),
-                    ),
-                    true => (
-                        Writer::large(file, disk::open_direct(staging, &temporary).ok()),
-                        Source::new(stream),
-                    ),
-                    false => (Writer::small(file), Source::new(stream)),
+                    false => Source::new(stream),
                 };
                 Output::File {
                     writer,
                     source,
-                    at: 0,
+                    at,
                     size: content.size,
                     old,
                 }

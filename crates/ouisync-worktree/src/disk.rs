@@ -139,6 +139,12 @@ pub(crate) fn stat_handle(handle: impl AsFd) -> io::Result<Stat> {
     )?))
 }
 
+/// Bytes that are free on the file system that holds this.
+pub(crate) fn free_space(handle: impl AsFd) -> io::Result<u64> {
+    let space = fs::fstatvfs(handle)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 /// The names in a directory, in no order.
 pub(crate) fn names(directory: impl AsFd) -> io::Result<Vec<Name>> {
     let mut names = Vec::new();

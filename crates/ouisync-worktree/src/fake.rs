@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     io::Read,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,8 +15,8 @@ use bytes::Bytes;
 use ouisync_engine::{
     error::{EngineError, ErrorKind},
     view::{
-        ContentStream, FolderAccess, FolderView, ViewControl, ViewEvent, ViewEventSender,
-        ViewEvents, ViewKey, ViewStatus, view_events,
+        ContentStream, DraftStep, FolderAccess, FolderView, ViewControl, ViewEvent,
+        ViewEventSender, ViewEvents, ViewKey, ViewStatus, view_events,
     },
 };
 use ouisync_model::{
@@ -51,8 +54,8 @@ struct State {
     control: Option<Arc<dyn ViewControl>>,
     events: Option<ViewEventSender>,
     ingested: u64,
-    opened: u64,
-    bytes_read: u64,
+    /// Of content that was opened.
+    bytes_read: Arc<AtomicU64>,
     failing: bool,
     lookups: u64,
 }
@@ -79,8 +82,7 @@ impl Fake {
             control: None,
             events: None,
             ingested: 0,
-            opened: 0,
-            bytes_read: 0,
+            bytes_read: Arc::default(),
             failing: false,
             lookups: 0,
         };
@@ -138,6 +140,40 @@ impl Fake {
         some.len()
     }
 
+    /// Tells of another member's draft.
+    pub(crate) fn draft(&self, step: DraftStep) {
+        self.state().send(ViewEvent::Drafts(vec![step]));
+    }
+
+    /// Lets some of the other's content come.
+    pub(crate) fn copy_content(&self, other: &Self, chunks: &[ChunkRef]) {
+        let come: Vec<_> = {
+            let other = other.state();
+            let come = chunks.iter().map(|chunk| chunk.chunk);
+            come.map(|chunk| (chunk, other.chunks[&chunk].clone()))
+                .collect()
+        };
+        let packs = come
+            .iter()
+            .map(|(chunk, _)| PackId::from_bytes(*chunk.as_bytes()))
+            .collect();
+        let mut state = self.state();
+        state.chunks.extend(come);
+        state.send(ViewEvent::PacksArrived(packs));
+    }
+
+    /// The chunks of a file in the root.
+    pub(crate) fn chunks_of(&self, name: &str) -> Vec<ChunkRef> {
+        let entry = self.entry_at(name).expect("a file of this name");
+        match entry.value {
+            Value::File(FileContent {
+                data: FileData::Chunks(chunks),
+                ..
+            }) => chunks,
+            value => panic!("{name} is {value:?}"),
+        }
+    }
+
     pub(crate) fn pause(&self, paused: bool) {
         self.state().send(ViewEvent::Paused(paused));
     }
@@ -147,7 +183,7 @@ impl Fake {
     }
 
     pub(crate) fn bytes_read(&self) -> u64 {
-        self.state().bytes_read
+        self.state().bytes_read.load(Ordering::Relaxed)
     }
 
     /// Records read one by one.
@@ -534,9 +570,7 @@ impl FolderAccess for Fake {
     }
 
     fn open(&self, content: &FileContent) -> Result<Box<dyn ContentStream>, EngineError> {
-        let mut state = self.state();
-        state.opened += 1;
-        state.bytes_read += content.size;
+        let state = self.state();
         let chunks = match &content.data {
             FileData::Inline(id, bytes) => {
                 vec![(
@@ -544,20 +578,20 @@ impl FolderAccess for Fake {
                         chunk: *id,
                         length: bytes.len() as u32,
                     },
-                    Bytes::copy_from_slice(bytes),
+                    Some(Bytes::copy_from_slice(bytes)),
                 )]
             }
             FileData::Chunks(chunks) => chunks
                 .iter()
-                .map(|chunk| Some((*chunk, state.chunks.get(&chunk.chunk)?.clone())))
-                .collect::<Option<_>>()
-                .ok_or_else(|| unavailable("a pack is missing"))?,
+                .map(|chunk| (*chunk, state.chunks.get(&chunk.chunk).cloned()))
+                .collect(),
             FileData::Indirect(_) => unreachable!(),
         };
         Ok(Box::new(Stream {
             chunks,
             next: 0,
             at: 0,
+            read: state.bytes_read.clone(),
         }))
     }
 
@@ -568,9 +602,11 @@ impl FolderAccess for Fake {
 }
 
 struct Stream {
-    chunks: Vec<(ChunkRef, Bytes)>,
+    /// `None`: not here.
+    chunks: Vec<(ChunkRef, Option<Bytes>)>,
     next: usize,
     at: u64,
+    read: Arc<AtomicU64>,
 }
 
 impl ContentStream for Stream {
@@ -578,10 +614,15 @@ impl ContentStream for Stream {
         let Some((chunk, bytes)) = self.chunks.get(self.next) else {
             return Ok(None);
         };
+        let bytes = bytes
+            .clone()
+            .ok_or_else(|| unavailable("a pack is missing"))?;
+        self.read
+            .fetch_add(u64::from(chunk.length), Ordering::Relaxed);
         let at = self.at;
         self.next += 1;
         self.at += u64::from(chunk.length);
-        Ok(Some((at, bytes.clone())))
+        Ok(Some((at, bytes)))
     }
 
     fn chunks(&mut self) -> Result<Vec<ChunkRef>, EngineError> {
@@ -589,6 +630,10 @@ impl ContentStream for Stream {
     }
 
     fn skip_chunk(&mut self) -> Result<(), EngineError> {
-        self.next_chunk().map(|_| ())
+        if let Some((chunk, _)) = self.chunks.get(self.next) {
+            self.next += 1;
+            self.at += u64::from(chunk.length);
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use ouisync_model::{name::Name, operation::Value, tree::entry::Entry};
 
 use crate::{
     apply::Plan,
-    content::{Transfer, TransferError},
+    content::{Beginning, Transfer, TransferError},
     directories::Slot,
     disk::{self, Root},
     error::StepError,
@@ -122,8 +122,9 @@ impl Runner {
         Ok(())
     }
 
-    /// Gives up a large file that is being written; it is begun again later.
+    /// Gives up large files that are being written; what is in the tree is begun again later.
     pub(crate) fn discard_transfer(&mut self) {
+        self.discard_drafts();
         if let Some(transfer) = self.transfer.take() {
             let (slot, _) = transfer.place();
             if let Ok(root) = Root::open(&self.path) {
@@ -190,12 +191,18 @@ impl Runner {
             Some(staging) => staging,
             None => self.staging(root).map_err(TransferError::Disk)?,
         };
-        let temporary = self.temporary_name("new");
+        let fresh = self.temporary_name("new");
         let old = match &replaced {
             Some(record) => self.old_version(root, slot, &entry.name, record),
             None => None,
         };
-        let begun = Transfer::begin(&self.view, &staging, temporary, slot, entry, replaced, old);
+        let beginning = Beginning {
+            slot,
+            entry,
+            replaced,
+            old,
+        };
+        let begun = Transfer::begin(&self.view, &staging, fresh, beginning, &mut self.drafts);
         plan.staging = Some(staging);
         begun
     }

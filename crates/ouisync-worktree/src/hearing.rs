@@ -59,7 +59,9 @@ impl Runner {
                     self.recover_from(&error);
                 }
             }
+            ViewEvent::Drafts(steps) => self.hear_drafts(steps),
             ViewEvent::PacksArrived(packs) => {
+                self.drafts.stir();
                 for pack in packs {
                     self.ready
                         .extend(self.waiting.remove(&pack).into_iter().flatten());

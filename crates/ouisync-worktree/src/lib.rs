@@ -15,6 +15,7 @@ mod batch;
 mod content;
 mod directories;
 mod disk;
+mod drafts;
 mod durable;
 mod files;
 mod fingerprint;

@@ -21,6 +21,7 @@ use crate::{
     content::Transfer,
     directories::{Directories, ROOT, STAGING, Slot},
     disk::{self, Root},
+    drafts::Drafts,
     durable::Durability,
     error::{StepError, WorktreeError},
     fingerprint::Fingerprint,
@@ -100,6 +101,7 @@ pub(crate) struct Runner {
     pub(crate) ready: VecDeque<(Slot, Name)>,
     pub(crate) large: BTreeSet<(u64, Slot, Name)>,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) drafts: Drafts,
     pub(crate) next_staged: u64,
     pub(crate) paused: bool,
     pub(crate) closed: bool,
@@ -190,6 +192,7 @@ impl Runner {
             ready: VecDeque::new(),
             large: BTreeSet::new(),
             transfer: None,
+            drafts: Drafts::default(),
             next_staged: u64::from_le_bytes(fresh_bytes()),
             paused: false,
             closed: false,
@@ -226,6 +229,7 @@ impl Runner {
         };
         while !self.closed && !self.control.stopping() {
             if let Some(deadline) = self.idle_until() {
+                self.drop_idle_drafts();
                 self.remove_staging();
                 self.report();
                 runtime.block_on(self.wait(deadline));
@@ -244,7 +248,9 @@ impl Runner {
                 Err(error) => self.recover_from(&error),
             }
         }
-        self.discard_transfer();
+        if self.checkpoint().is_ok() {
+            self.discard_transfer();
+        }
         // What can't be recorded now has its intent; the staging directory is emptied at the next start.
         if self.wait_durable().is_ok() && self.checkpoint().is_ok() {
             self.remove_staging();
@@ -284,7 +290,8 @@ impl Runner {
             || !self.behind.is_empty()
             || !self.ready.is_empty()
             || !self.large.is_empty()
-            || self.transfer.is_some();
+            || self.transfer.is_some()
+            || self.drafts.are_stirred();
         if busy {
             return None;
         }

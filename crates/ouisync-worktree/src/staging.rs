@@ -32,6 +32,7 @@ impl Runner {
             || self.keep_staging
             || self.held.is_some()
             || self.transfer.is_some()
+            || !self.drafts.is_empty()
             || !self.durable.is_idle()
             || !self
                 .records(STAGING)

@@ -22,6 +22,7 @@ use crate::{
 
 mod brake;
 mod crash;
+mod drafts;
 mod held;
 mod local;
 mod oddities;
@@ -202,6 +203,15 @@ fn sync(one: &Device, other: &Device) {
 
 fn pair() -> (Device, Device) {
     (Device::new(1), Device::new(2))
+}
+
+#[track_caller]
+fn wait(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(40), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Places with a record, and places with an intent.

@@ -104,6 +104,7 @@ class Body:
         self.operations = decoder.list(lambda: operation(decoder))
         self.tables = decoder.list(lambda: (decoder.id(), decoder.list(lambda: place(decoder))))
         self.state = decoder.option(lambda: (decoder.id(), content(decoder)))  # of a checkpoint
+        decoder.option(lambda: (decoder.varint(), chunk_references(decoder)))  # part of a draft: only a hint
         decoder.end()
 
 
@@ -151,7 +152,11 @@ def content(decoder):
         return Content(size, "inline", [(chunk, size)], inline)
     if form > 2:
         raise Refused("content of an unknown form")
-    return Content(size, ("chunks", "indirect")[form - 1], decoder.list(lambda: (decoder.id(), decoder.varint(32))))
+    return Content(size, ("chunks", "indirect")[form - 1], chunk_references(decoder))
+
+
+def chunk_references(decoder):
+    return decoder.list(lambda: (decoder.id(), decoder.varint(32)))
 
 
 def place(decoder):

@@ -57,6 +57,39 @@ fn two_devices_share_a_directory() {
     bob.verify();
 }
 
+/// Bytes in the directory where a device prepares files.
+fn prepared(node: &Node) -> u64 {
+    let files = fs::read_dir(&node.files).unwrap().flatten();
+    let staging = files.filter(|file| file.file_name().to_string_lossy().starts_with(".ouisync-"));
+    let inside = staging.flat_map(|directory| fs::read_dir(directory.path()));
+    let inside = inside.flatten().flatten();
+    inside
+        .map(|file| file.metadata().map_or(0, |metadata| metadata.len()))
+        .sum()
+}
+
+#[test]
+fn a_large_file_is_put_together_while_it_comes() {
+    let (alice, mut bob) = pair();
+    converge(&[&alice, &bob]);
+    let content = noise(3, 256 << 20);
+    alice.write("large", &content);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while prepared(&bob) < 8 << 20 {
+        assert!(!bob.files.join("large").exists(), "it came at the end");
+        assert!(std::time::Instant::now() < deadline, "nothing comes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!bob.files.join("large").exists());
+    bob.kill();
+    assert!(prepared(&bob) > 0);
+    bob.start();
+    converge(&[&alice, &bob]);
+    assert!(fs::read(bob.files.join("large")).unwrap() == content);
+    until("nothing is left over", || prepared(&bob) == 0);
+    bob.verify();
+}
+
 #[test]
 fn a_blind_safe_stores_and_forwards_while_the_first_device_is_off() {
     let (mut alice, pi, bob) = (

@@ -63,8 +63,7 @@ fn body(operations: usize, rng: &mut Seeded) -> CommitBody {
             nanoseconds: 5,
         },
         operations: operations.collect(),
-        tables: Vec::new(),
-        checkpoint: None,
+        ..CommitBody::default()
     }
 }
 

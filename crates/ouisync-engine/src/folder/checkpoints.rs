@@ -313,7 +313,7 @@ impl Folder {
         };
         let mut ingest = Ingest::new(keys, StdRng::from_rng(&mut rand::rng()), sink);
         let hint = content.map_or(0, |content| content.size);
-        let content = ingest.file(&mut stream, hint, content, &mut is_known)?;
+        let content = ingest.file(&mut stream, hint, content, &mut is_known, &mut |_| ())?;
         ingest.flush()?;
         let state = CheckpointState {
             digest: stream.digest(),

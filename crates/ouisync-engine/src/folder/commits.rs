@@ -26,7 +26,9 @@ use super::{
     Folder,
     parts::{Part, parts},
 };
-use crate::{error::EngineError, port::ingest_keys, readable::Readable, status::Role};
+use crate::{
+    drafts::Heard, error::EngineError, port::ingest_keys, readable::Readable, status::Role,
+};
 
 /// Under this name the store notes the heads of the roster that its commits were judged by.
 const JUDGED: &[u8] = b"judged by";
@@ -107,7 +109,7 @@ impl Folder {
             }
         }
         self.settle_received();
-        self.sync.commits_accepted(peer, &accepted);
+        self.accepted(peer, &accepted);
         self.forget_dead(released);
     }
 
@@ -153,14 +155,39 @@ impl Folder {
             return;
         };
         match readable.replay() {
-            Ok(applied) if applied.tree_changed => self.shared.tree_changed(),
-            Ok(_) => {}
+            Ok(applied) => {
+                if applied.tree_changed {
+                    self.shared.tree_changed();
+                }
+                self.hear_drafts(applied.drafts);
+            }
             Err(error) => {
                 error!(folder = %self.id, %error, "can't apply commits");
                 self.shared.fail(&error.to_string());
             }
         }
         self.notice_conflicts();
+    }
+
+    /// Passes on what others tell of their drafts; after the tree's change, so that a view knows of a file when its draft ends.
+    fn hear_drafts(&mut self, heard: Vec<Heard>) {
+        if heard.is_empty() {
+            return;
+        }
+        for one in &heard {
+            self.drafted.extend(self.drafts.follow(one));
+        }
+        self.shared
+            .drafts_heard(heard.into_iter().map(|one| one.step).collect());
+    }
+
+    /// Tells the state machine of accepted commits, and what of their packs is fetched in turn.
+    fn accepted(&mut self, peer: PeerKey, accepted: &[CommitFacts]) {
+        self.sync.commits_accepted(peer, accepted);
+        for order in std::mem::take(&mut self.drafted) {
+            self.sync
+                .packs_continue(&order.packs, order.begun, order.added);
+        }
     }
 
     fn judge(&mut self, bytes: &Bytes) -> Result<Judgement, String> {
@@ -480,6 +507,7 @@ impl Folder {
             released,
             forgotten,
             checkpoint,
+            draft: drafted,
         } = part;
         let now = self.now();
         let parents = self.store.heads();
@@ -512,6 +540,7 @@ impl Folder {
             operations,
             tables: packs.into_iter().map(|(table, _)| table).collect(),
             checkpoint: state,
+            draft: drafted,
         };
         let draft = CommitDraft {
             folder: self.id,

@@ -3,7 +3,7 @@
 use ouisync_crypto::commit::{CheckpointDigest, Dot};
 use ouisync_model::{
     id::PackId,
-    operation::{CheckpointState, FileData, Operation, PackSize, PackTable, Value},
+    operation::{CheckpointState, DraftPart, FileData, Operation, PackSize, PackTable, Value},
 };
 
 /// Most operations of one commit.
@@ -22,6 +22,8 @@ pub(crate) struct Part {
     pub(crate) forgotten: Vec<PackId>,
     /// Makes the commit a checkpoint. It is not cut.
     pub(crate) checkpoint: Option<(CheckpointDigest, CheckpointState)>,
+    /// Goes along with what else there is; by itself it makes no commit.
+    pub(crate) draft: Option<DraftPart>,
 }
 
 /// Cuts what is to be committed so that every part fits one commit; packs come before the operations that need them, releases
@@ -36,6 +38,7 @@ pub(super) fn parts(all: Part) -> Vec<Part> {
         released,
         forgotten,
         checkpoint: _,
+        draft,
     } = all;
     let mut parts = vec![Part::default()];
     let mut size = 0;
@@ -99,6 +102,9 @@ pub(super) fn parts(all: Part) -> Vec<Part> {
             && part.released.is_empty()
             && part.forgotten.is_empty())
     });
+    if let Some(last) = parts.last_mut() {
+        last.draft = draft;
+    }
     parts
 }
 

@@ -5,13 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ouisync_model::id::PackId;
 use tokio::sync::Notify;
 
-use super::ViewEvent;
+use super::{DraftStep, ViewEvent};
+
+/// Chunks of drafts that wait at most (2 MiB); more are dropped, and the drafts with them.
+const DRAFTED: usize = 64 * 1024;
 
 /// What was not taken yet.
 #[derive(Debug, Default)]
 struct Pending {
     paused: Option<bool>,
     tree_changed: bool,
+    drafts: Vec<DraftStep>,
     packs: Vec<PackId>,
     closed: bool,
     /// One of the ends is gone.
@@ -64,6 +68,19 @@ impl ViewEventSender {
             ViewEvent::TreeChanged => !std::mem::replace(&mut pending.tree_changed, true),
             ViewEvent::Paused(paused) => pending.paused.replace(paused).is_none(),
             ViewEvent::Closed => !std::mem::replace(&mut pending.closed, true),
+            ViewEvent::Drafts(mut steps) => {
+                let first = pending.drafts.is_empty() && !steps.is_empty();
+                pending.drafts.append(&mut steps);
+                let parts = pending.drafts.iter().filter_map(|step| step.part.as_ref());
+                if parts.map(|part| part.chunks.len()).sum::<usize>() > DRAFTED {
+                    // What comes after a gap belongs to nothing.
+                    for step in &mut pending.drafts {
+                        step.part = None;
+                    }
+                    pending.drafts.retain(|step| step.ends);
+                }
+                first && !pending.drafts.is_empty()
+            }
             ViewEvent::PacksArrived(mut packs) => {
                 let first = pending.packs.is_empty() && !packs.is_empty();
                 pending.packs.append(&mut packs);
@@ -117,6 +134,9 @@ impl ViewEvents {
         if std::mem::take(&mut pending.tree_changed) {
             return Some(ViewEvent::TreeChanged);
         }
+        if !pending.drafts.is_empty() {
+            return Some(ViewEvent::Drafts(std::mem::take(&mut pending.drafts)));
+        }
         if !pending.packs.is_empty() {
             return Some(ViewEvent::PacksArrived(std::mem::take(&mut pending.packs)));
         }
@@ -128,6 +148,7 @@ impl ViewEvents {
         let pending = self.queue.pending();
         pending.paused.is_none()
             && !pending.tree_changed
+            && pending.drafts.is_empty()
             && pending.packs.is_empty()
             && !pending.closed
     }

@@ -6,6 +6,7 @@ mod at_rest;
 mod bounds;
 mod checkpoints;
 mod device;
+mod drafts;
 mod history;
 mod invitations;
 mod members;

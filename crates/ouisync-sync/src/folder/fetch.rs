@@ -15,8 +15,8 @@ use ouisync_model::{
 use super::PeerKey;
 use crate::facts::FrameSet;
 
-/// Order of fetching: small before large, recent before old.
-pub(super) type Key = (u8, Reverse<Lamport>, PackId);
+/// Order of fetching: small before large, recent before old, but those that continue another in their order behind it.
+pub(super) type Key = (u8, Reverse<Lamport>, Lamport, PackId);
 
 /// Packs of at most so many frames (1 MiB) come before larger ones.
 const SMALL: u32 = 16;
@@ -24,6 +24,8 @@ const SMALL: u32 = 16;
 pub(super) struct Missing {
     pub(super) size: PackSize,
     pub(super) lamport: Lamport,
+    /// Its place among packs of the same `lamport`.
+    pub(super) turn: Lamport,
     pub(super) fetch: Option<Box<Fetch>>,
     /// All frames are with the host.
     pub(super) finishing: bool,
@@ -55,6 +57,7 @@ impl Missing {
         (
             u8::from(self.size.frames() > SMALL),
             Reverse(self.lamport),
+            self.turn,
             pack,
         )
     }
@@ -77,12 +80,7 @@ impl Fetches {
     pub(super) fn insert(&mut self, pack: PackId, size: PackSize, lamport: Lamport) -> bool {
         if let Some(missing) = self.missing.get_mut(&pack) {
             if missing.lamport < lamport {
-                let key = missing.key(pack);
-                missing.lamport = lamport;
-                let new = missing.key(pack);
-                if self.ready.remove(&key) {
-                    self.ready.insert(new);
-                }
+                self.reorder(pack, lamport, Lamport::default());
             }
             return false;
         }
@@ -91,12 +89,26 @@ impl Fetches {
             Missing {
                 size,
                 lamport,
+                turn: Lamport::default(),
                 fetch: None,
                 finishing: false,
             },
         );
         self.bytes += size.bytes();
         true
+    }
+
+    /// Gives a missing pack another place in the order.
+    pub(super) fn reorder(&mut self, pack: PackId, lamport: Lamport, turn: Lamport) {
+        let Some(missing) = self.missing.get_mut(&pack) else {
+            return;
+        };
+        let key = missing.key(pack);
+        (missing.lamport, missing.turn) = (lamport, turn);
+        let new = missing.key(pack);
+        if self.ready.remove(&key) {
+            self.ready.insert(new);
+        }
     }
 
     pub(super) fn remove(&mut self, pack: &PackId) -> bool {

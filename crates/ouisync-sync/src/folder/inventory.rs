@@ -98,6 +98,16 @@ impl<F: FolderFacts> FolderSync<F> {
         self.dirty = true;
     }
 
+    /// These packs, which a commit of time `added` adds, go on with those of an earlier commit, of time `begun`: they are fetched
+    /// right behind them and not before, as more recent ones would be.
+    pub fn packs_continue(&mut self, packs: &[PackId], begun: Lamport, added: Lamport) {
+        for pack in packs {
+            self.fetches.reorder(*pack, begun, added);
+            self.refresh(pack);
+        }
+        self.dirty = true;
+    }
+
     /// Fetches packs that are not live from whoever has them, before all others. The host has made room for them. Whoever refused
     /// one before is asked again only when it is wanted `anew`.
     pub fn packs_wanted(&mut self, packs: &[(PackId, PackSize)], anew: bool) {

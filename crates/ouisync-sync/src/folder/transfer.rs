@@ -87,10 +87,10 @@ impl<F: FolderFacts> FolderSync<F> {
                 state.requests.cursor = Some(*key);
                 return None;
             }
-            if !state.can_serve(&key.2) {
+            if !state.can_serve(&key.3) {
                 continue;
             }
-            let Some(missing) = self.fetches.missing.get(&key.2) else {
+            let Some(missing) = self.fetches.missing.get(&key.3) else {
                 continue;
             };
             if missing.fetch.is_none() && room.is_some_and(|room| missing.size.bytes() > room) {
@@ -98,7 +98,7 @@ impl<F: FolderFacts> FolderSync<F> {
             }
             if let Some((first, count)) = missing.next_range(self.limits.range) {
                 state.requests.cursor = cursor.map(|_| *key);
-                return Some((key.2, first, count));
+                return Some((key.3, first, count));
             }
         }
         None

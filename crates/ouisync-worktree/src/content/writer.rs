@@ -11,7 +11,7 @@ const PIECE: usize = 4 << 20;
 const DIRECT_FROM: usize = 64 << 10;
 
 /// Writes one new file.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     file: File,
     /// The same file, opened to write past the cache.
     direct: Option<File>,
@@ -74,7 +74,7 @@ impl Writer {
     }
 
     /// For a large file; `direct` is the same file, opened to write past the cache, if that can be done.
-    pub(super) fn large(file: File, direct: Option<File>) -> Self {
+    pub(crate) fn large(file: File, direct: Option<File>) -> Self {
         Self {
             file,
             direct,
@@ -84,12 +84,12 @@ impl Writer {
     }
 
     /// The file; what was written last may not be in it before [`Self::finish`].
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
     /// Writes the bytes at `offset`, at or after the end of all before.
-    pub(super) fn write(&mut self, offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, offset: u64, mut bytes: &[u8]) -> io::Result<()> {
         let Some(piece) = &mut self.piece else {
             return self.write_sparse(offset, bytes);
         };
@@ -122,6 +122,14 @@ impl Writer {
         self.flush()?;
         copy(&self.file)?;
         self.written = self.written.max(offset + length);
+        Ok(())
+    }
+
+    /// Takes away all but the first `length` bytes.
+    pub(crate) fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.flush()?;
+        self.file.set_len(length)?;
+        self.written = length;
         Ok(())
     }
 

@@ -48,15 +48,6 @@ impl Drop for Opens {
     }
 }
 
-#[track_caller]
-fn wait(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(40), "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 #[test]
 fn nothing_of_ours_stays_between_the_files() {
     let (one, other) = pair();
