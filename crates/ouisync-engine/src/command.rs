@@ -1,6 +1,6 @@
 //! What other tasks and threads tell a folder's thread, and how they reach it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use ouisync_crypto::proof::{Exporter, Side};
@@ -12,7 +12,10 @@ use ouisync_sync::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::{connection::PeerLink, folder::Folder};
+use crate::{
+    connection::PeerLink,
+    folder::{Core, Folder},
+};
 
 /// Bytes of received packs that may wait for a folder's thread.
 const BULK_WAITING: usize = 16 << 20;
@@ -77,10 +80,16 @@ pub(crate) struct FolderSender {
     bulk: Arc<Semaphore>,
     messages: Arc<Semaphore>,
     credentials: Arc<Mutex<Vec<Credential>>>,
+    /// The folder, where it has no thread.
+    stepped: Weak<Mutex<Option<Core>>>,
 }
 
 impl FolderSender {
-    pub(crate) fn new(folder: FolderId) -> (Self, mpsc::UnboundedReceiver<Command>) {
+    /// `stepped` is the folder where it has no thread; dangling otherwise.
+    pub(crate) fn new(
+        folder: FolderId,
+        stepped: Weak<Mutex<Option<Core>>>,
+    ) -> (Self, mpsc::UnboundedReceiver<Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let sender = Self {
             folder,
@@ -88,6 +97,7 @@ impl FolderSender {
             bulk: Arc::new(Semaphore::new(BULK_WAITING)),
             messages: Arc::new(Semaphore::new(MESSAGES_WAITING)),
             credentials: Arc::default(),
+            stepped,
         };
         (sender, receiver)
     }
@@ -95,6 +105,16 @@ impl FolderSender {
     /// Queues a command; false when the thread has ended.
     pub(crate) fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok()
+    }
+
+    /// Lets a folder without a thread do everything that waits for it. Whoever waits for a folder's answer calls this first.
+    pub(crate) fn step(&self) {
+        if let Some(stepped) = self.stepped.upgrade() {
+            let mut core = stepped.lock().unwrap_or_else(PoisonError::into_inner);
+            if core.as_mut().is_some_and(|core| core.step().is_break()) {
+                *core = None;
+            }
+        }
     }
 
     /// Queues a peer's message of `size` bytes once there is room, so that no peer fills the memory.

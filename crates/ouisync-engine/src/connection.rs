@@ -1,5 +1,7 @@
 //! One connection: handshake, and moving messages and frames between its streams and the folders' threads.
 
+pub(crate) mod by_hand;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -22,6 +24,7 @@ use ouisync_sync::{
     folder::PeerKey,
     handshake::{Credential, Handshake, HandshakeOutput},
 };
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
@@ -127,7 +130,7 @@ struct Route {
 pub(crate) async fn run(
     connection: Connection,
     network: Network,
-    credentials: watch::Receiver<u64>,
+    mut credentials: watch::Receiver<u64>,
 ) {
     let Connection {
         handle,
@@ -139,16 +142,18 @@ pub(crate) async fn run(
     let channels: Channels = Arc::default();
     let (control, control_items) = mpsc::unbounded_channel();
     let (bulk, jobs) = mpsc::unbounded_channel();
-    let session = Session {
+    credentials.mark_unchanged();
+    let session = Session::begin(
         network,
-        handle: handle.clone(),
-        channels: channels.clone(),
+        handle.clone(),
+        channels.clone(),
         control,
         bulk,
-    };
+        StdRng::from_rng(&mut rand::rng()),
+    );
     let device = handle.peer();
     tokio::select! {
-        result = session.receive(control_receiver, credentials) => match result {
+        result = receive(session, control_receiver, credentials) => match result {
             Ok(()) => handle.close(CloseCode::Finished, ""),
             Err(reason) => {
                 warn!(%device, %reason, "dropping a connection");
@@ -161,75 +166,76 @@ pub(crate) async fn run(
         closed = handle.closed() => debug!(%device, %closed, "connection ended"),
     }
     handle.close(CloseCode::Finished, "");
+    end_channels(&channels);
+}
+
+/// Tells the folders that the connection has ended.
+fn end_channels(channels: &Channels) {
     let routes = std::mem::take(&mut *channels.lock().unwrap_or_else(PoisonError::into_inner));
     for route in routes.into_values() {
         route.folder.send(Command::PeerDisconnected(route.peer));
     }
 }
 
+/// What of a connection doesn't wait: the handshake, and which channel belongs to which folder.
 struct Session {
     network: Network,
     handle: ConnectionHandle,
+    handshake: Handshake,
     channels: Channels,
     control: mpsc::UnboundedSender<ControlItem>,
     bulk: mpsc::UnboundedSender<ServeJob>,
+    rng: StdRng,
 }
 
 impl Session {
-    /// Handles the peer's control messages; `Err` says how it broke the protocol.
-    async fn receive(
-        &self,
-        mut receiver: ControlReceiver,
-        mut credentials: watch::Receiver<u64>,
-    ) -> Result<(), String> {
-        let side = if self.handle.is_dialer() {
-            Side::Dialer
-        } else {
-            Side::Acceptor
+    fn begin(
+        network: Network,
+        handle: ConnectionHandle,
+        channels: Channels,
+        control: mpsc::UnboundedSender<ControlItem>,
+        bulk: mpsc::UnboundedSender<ServeJob>,
+        mut rng: StdRng,
+    ) -> Self {
+        let (side, exporter) = (side(&handle), Exporter(handle.exporter()));
+        let handshake = Handshake::new(side, exporter, network.credentials(), &mut rng);
+        let mut session = Self {
+            network,
+            handle,
+            handshake,
+            channels,
+            control,
+            bulk,
+            rng,
         };
-        let exporter = Exporter(self.handle.exporter());
-        credentials.mark_unchanged();
-        let mut handshake =
-            Handshake::new(side, exporter, self.network.credentials(), &mut rand::rng());
-        self.drain(&mut handshake, exporter, side);
-        loop {
-            tokio::select! {
-                message = receiver.recv(MAX_CONTROL_MESSAGE) => {
-                    let Some(bytes) = message.map_err(|error| error.to_string())? else { return Ok(()) };
-                    let message = codec::decode(&bytes).map_err(|error| error.to_string())?;
-                    handshake.message(&message).map_err(|error| error.to_string())?;
-                    self.drain(&mut handshake, exporter, side);
-                    if let Message::Folder { channel, message } = message {
-                        self.route(channel, message, bytes.len()).await;
-                    }
-                }
-                changed = credentials.changed() => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
-                    let list: Vec<Credential> = self.network.credentials();
-                    handshake.credentials_changed(list, &mut rand::rng());
-                    self.drain(&mut handshake, exporter, side);
-                }
-            }
-        }
+        session.drain();
+        session
     }
 
-    /// A message for a channel that has closed meanwhile is ignored.
-    async fn route(&self, channel: ChannelId, message: FolderMessage, size: usize) {
-        let route = self
-            .channels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&channel)
-            .cloned();
-        if let Some(route) = route {
-            route.folder.send_message(route.peer, message, size).await;
-        }
+    /// Handles a control message of the peer; gives what is for a folder. `Err` says how it broke the protocol.
+    fn received(&mut self, bytes: &[u8]) -> Result<Option<(Route, FolderMessage)>, String> {
+        let message = codec::decode(bytes).map_err(|error| error.to_string())?;
+        self.handshake
+            .message(&message)
+            .map_err(|error| error.to_string())?;
+        self.drain();
+        let Message::Folder { channel, message } = message else {
+            return Ok(None);
+        };
+        // A message for a channel that has closed meanwhile is ignored.
+        Ok(route(&self.channels, &channel).map(|route| (route, message)))
     }
 
-    fn drain(&self, handshake: &mut Handshake, exporter: Exporter, side: Side) {
-        while let Some(output) = handshake.poll_output() {
+    /// Proves anew.
+    fn credentials_changed(&mut self) {
+        let list: Vec<Credential> = self.network.credentials();
+        self.handshake.credentials_changed(list, &mut self.rng);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        let (side, exporter) = (side(&self.handle), Exporter(self.handle.exporter()));
+        while let Some(output) = self.handshake.poll_output() {
             match output {
                 HandshakeOutput::Send(message) => {
                     let _ = self.control.send(ControlItem {
@@ -279,13 +285,7 @@ impl Session {
                     folder.send(Command::PeerConnected(Box::new(new)));
                 }
                 HandshakeOutput::RightsChanged(changed) => {
-                    let route = self
-                        .channels
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .get(&changed.channel)
-                        .cloned();
-                    if let Some(route) = route {
+                    if let Some(route) = route(&self.channels, &changed.channel) {
                         let rights = changed.rights;
                         let job = move |folder: &mut crate::folder::Folder| {
                             folder.sync.rights_changed(route.peer, rights);
@@ -310,6 +310,42 @@ impl Session {
                         route.folder.send(Command::PeerDisconnected(route.peer));
                     }
                 }
+            }
+        }
+    }
+}
+
+fn side(handle: &ConnectionHandle) -> Side {
+    match handle.is_dialer() {
+        true => Side::Dialer,
+        false => Side::Acceptor,
+    }
+}
+
+fn route(channels: &Channels, channel: &ChannelId) -> Option<Route> {
+    let channels = channels.lock().unwrap_or_else(PoisonError::into_inner);
+    channels.get(channel).cloned()
+}
+
+/// Handles the peer's control messages; `Err` says how it broke the protocol.
+async fn receive(
+    mut session: Session,
+    mut receiver: ControlReceiver,
+    mut credentials: watch::Receiver<u64>,
+) -> Result<(), String> {
+    loop {
+        tokio::select! {
+            message = receiver.recv(MAX_CONTROL_MESSAGE) => {
+                let Some(bytes) = message.map_err(|error| error.to_string())? else { return Ok(()) };
+                if let Some((route, message)) = session.received(&bytes)? {
+                    route.folder.send_message(route.peer, message, bytes.len()).await;
+                }
+            }
+            changed = credentials.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                session.credentials_changed();
             }
         }
     }
@@ -444,13 +480,9 @@ async fn receive_bulk(mut receiver: BulkReceiver, channels: Channels) {
     loop {
         match receiver.recv().await {
             Ok(Some((header, data))) => {
-                let channel = ChannelId(header.channel);
-                let route = channels
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get(&channel)
-                    .cloned();
-                let Some(route) = route else { continue };
+                let Some(route) = route(&channels, &ChannelId(header.channel)) else {
+                    continue;
+                };
                 route
                     .meter
                     .received

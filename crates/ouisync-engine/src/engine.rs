@@ -9,6 +9,7 @@ pub mod history;
 mod recovery;
 mod report;
 mod retention;
+mod simulated;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use std::{
 };
 
 use ouisync_model::id::{FolderId, InvitationId};
-use ouisync_net::address::DeviceAddress;
+use ouisync_net::{address::DeviceAddress, endpoint::Endpoint};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -36,6 +37,7 @@ use crate::{
     network::Network,
     port::Port,
     status::{DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role, Sealing},
+    surroundings::{Real, Surroundings},
     view::FolderView,
 };
 
@@ -84,6 +86,7 @@ struct Inner {
     keys: Arc<Keys>,
     network: Network,
     housekeeping: Housekeeping,
+    surroundings: Arc<dyn Surroundings>,
     folders: Mutex<BTreeMap<FolderId, Arc<RunningFolder>>>,
     /// Folders that could not be opened.
     broken: Mutex<BTreeMap<FolderId, BrokenFolder>>,
@@ -107,21 +110,38 @@ pub trait CheckProgress: Send {
 impl Engine {
     /// Opens the home (locking it against a second daemon), its key store and folders, and begins to listen.
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
+        let (listen, lan) = (options.listen, options.lan);
+        let engine = Self::start_in(options, Arc::new(Real), async |keys| {
+            bind::bind(keys, listen, lan).await
+        })
+        .await?;
+        tokio::spawn(engine.clone().tick());
+        info!(device = %engine.inner.keys.device().key().device(), "started");
+        Ok(engine)
+    }
+
+    /// Starts in given surroundings, on the network that `bind` gives. Nothing happens there by the passing of time until
+    /// [`Self::pass_time`] is called.
+    pub(crate) async fn start_in(
+        options: EngineOptions,
+        surroundings: Arc<dyn Surroundings>,
+        bind: impl AsyncFnOnce(&Keys) -> Result<Endpoint, EngineError>,
+    ) -> Result<Self, EngineError> {
         let EngineOptions {
             home,
-            listen,
-            lan,
             device_name,
             key_ring,
             housekeeping,
+            ..
         } = options;
+        let mut rng = surroundings.rng();
         let (home, keys) = blocking(move || {
             let home = Arc::new(Home::open(&home)?);
-            let keys = Arc::new(Keys::open(home.clone(), &device_name, key_ring)?);
-            Ok((home, keys))
+            let keys = Keys::open(home.clone(), &device_name, key_ring, &mut rng)?;
+            Ok((home, Arc::new(keys)))
         })
         .await?;
-        let endpoint = bind::bind(&keys, listen, lan).await?;
+        let endpoint = bind(&keys).await?;
         let book = keys
             .read_file(BOOK)
             .map(|bytes| Book::from_bytes(&bytes))
@@ -133,6 +153,7 @@ impl Engine {
             keys,
             network,
             housekeeping,
+            surroundings,
             folders: Mutex::default(),
             broken: Mutex::default(),
             events,
@@ -150,8 +171,6 @@ impl Engine {
             engine.shutdown().await;
             return Err(error);
         }
-        tokio::spawn(engine.clone().tick());
-        info!(device = %engine.inner.keys.device().key().device(), "started");
         Ok(engine)
     }
 
@@ -164,10 +183,15 @@ impl Engine {
                 () = self.inner.stopping.cancelled() => return,
                 _ = interval.tick() => {}
             }
-            for folder in self.running() {
-                folder.sender.send(Command::Tick);
-            }
+            self.pass_time();
             self.save_book().await;
+        }
+    }
+
+    /// Lets the folders look what is due.
+    pub(crate) fn pass_time(&self) {
+        for folder in self.running() {
+            folder.sender.send(Command::Tick);
         }
     }
 

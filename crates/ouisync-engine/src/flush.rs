@@ -1,54 +1,74 @@
-//! Makes what a folder received durable, on a thread of its own, so that the folder goes on meanwhile.
+//! Makes what a folder received durable beside its thread, so that the folder goes on meanwhile.
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use ouisync_model::id::PackId;
 use ouisync_store::{error::StoreError, store::Store};
-use tokio::sync::mpsc;
+use tracing::warn;
 
-use crate::command::{Command, FolderSender};
+use crate::{
+    command::{Command, FolderSender},
+    surroundings::{Running, Surroundings},
+};
 
 /// What became durable.
 pub(crate) struct Flushed(pub(crate) Result<Vec<PackId>, StoreError>);
 
-/// The thread; ends when this is dropped.
+/// Flushes what was written; what is under way ends before this is dropped.
 pub(crate) struct Flusher {
-    wake: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    store: Arc<Store>,
+    folder: FolderSender,
+    surroundings: Arc<dyn Surroundings>,
+    /// A flush is to begin: it covers everything written before.
+    waiting: Arc<AtomicBool>,
+    running: Vec<Running>,
 }
 
 impl Flusher {
-    pub(crate) fn start(store: Arc<Store>, folder: FolderSender) -> std::io::Result<Self> {
-        // One waiting wake-up covers everything written before it is taken.
-        let (wake, mut woken) = mpsc::channel(1);
-        let thread = std::thread::Builder::new()
-            .name("folder-flush".to_owned())
-            .spawn(move || {
-                while woken.blocking_recv() == Some(()) {
-                    folder.send(Command::Flushed(Flushed(store.sync_packs())));
-                }
-            })?;
-        Ok(Self {
-            wake: Some(wake),
-            thread: Some(thread),
-        })
+    pub(crate) fn new(
+        store: Arc<Store>,
+        folder: FolderSender,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Self {
+        Self {
+            store,
+            folder,
+            surroundings,
+            waiting: Arc::default(),
+            running: Vec::new(),
+        }
     }
 
     /// Something was written.
-    pub(crate) fn wake(&self) {
-        if let Some(wake) = &self.wake {
-            // Full: a wake-up is waiting already.
-            let _ = wake.try_send(());
+    pub(crate) fn wake(&mut self) {
+        if self.waiting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (store, folder) = (self.store.clone(), self.folder.clone());
+        let waiting = self.waiting.clone();
+        let flush = move || {
+            waiting.store(false, Ordering::Release);
+            folder.send(Command::Flushed(Flushed(store.sync_packs())));
+        };
+        self.running.retain(|running| !running.is_finished());
+        match self
+            .surroundings
+            .spawn("folder-flush", Box::new(flush.clone()))
+        {
+            Ok(running) => self.running.push(running),
+            Err(error) => {
+                warn!(%error, "can't start a thread to make packs durable");
+                flush();
+            }
         }
     }
 }
 
 impl Drop for Flusher {
     fn drop(&mut self) {
-        self.wake = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
-            let _ = thread.join();
-        }
+        self.running.drain(..).for_each(Running::join);
     }
 }

@@ -14,9 +14,9 @@ mod upkeep;
 pub(crate) mod wanted;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -51,6 +51,7 @@ use crate::{
     readable::Readable,
     shared::Shared,
     status::Role,
+    surroundings::{Running, Surroundings},
 };
 
 /// A folder's state; lives on its thread.
@@ -72,9 +73,10 @@ pub(crate) struct Folder {
     pub(crate) key_store: Arc<Keys>,
     pub(crate) network: Network,
     pub(crate) housekeeping: Housekeeping,
+    pub(crate) surroundings: Arc<dyn Surroundings>,
     pub(crate) sender: FolderSender,
     pub(crate) paused: bool,
-    peers: HashMap<PeerKey, Peer>,
+    peers: BTreeMap<PeerKey, Peer>,
     flusher: Flusher,
     started: Instant,
     /// Commits whose roster entries haven't come: tried again when the roster grows.
@@ -122,7 +124,20 @@ pub(crate) struct RunningFolder {
     pub(crate) sender: FolderSender,
     pub(crate) shared: Arc<Shared>,
     pub(crate) store: Arc<Store>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    runs: Mutex<Option<Runs>>,
+}
+
+/// How a folder runs.
+enum Runs {
+    OnThread(Running),
+    /// In steps of those who tell it something; here is where it lives.
+    InSteps(#[expect(dead_code, reason = "holds it")] Arc<Mutex<Option<Core>>>),
+}
+
+/// A folder with what waits for it.
+pub(crate) struct Core {
+    folder: Folder,
+    commands: mpsc::UnboundedReceiver<Command>,
 }
 
 /// What a folder starts with.
@@ -137,51 +152,56 @@ pub(crate) struct Start {
     pub(crate) key_store: Arc<Keys>,
     pub(crate) network: Network,
     pub(crate) housekeeping: Housekeeping,
+    pub(crate) surroundings: Arc<dyn Surroundings>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) paused: bool,
 }
 
 impl RunningFolder {
-    /// Starts a folder's thread and lets peers find it.
+    /// Starts a folder's thread, where it has one, and lets peers find it.
     pub(crate) fn start(start: Start) -> Result<Self, EngineError> {
-        let fail = |source| EngineError::Io {
-            path: "folder thread".into(),
-            source,
-        };
-        let (sender, commands) = FolderSender::new(start.id);
-        let flusher = Flusher::start(start.store.clone(), sender.clone()).map_err(fail)?;
         let (shared, network, store) = (
             start.shared.clone(),
             start.network.clone(),
             start.store.clone(),
         );
-        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+        let surroundings = start.surroundings.clone();
+        let core = Arc::new(Mutex::new(None));
+        let stepped = match surroundings.in_steps() {
+            true => Arc::downgrade(&core),
+            false => std::sync::Weak::new(),
+        };
+        let (sender, commands) = FolderSender::new(start.id, stepped);
         let own_sender = sender.clone();
-        let thread = std::thread::Builder::new()
-            .name("folder".to_owned())
-            .spawn(move || {
-                let mut folder = Folder::new(start, own_sender, flusher);
-                let opened = folder.open_readable();
-                let opened = opened.and_then(|()| folder.count_quarantined());
-                // A crash may have come between a new roster and what follows from it.
-                let opened = opened.and_then(|()| folder.was_judged());
-                let opened = opened.and_then(|judged| folder.roster_grew(!judged));
-                folder.rotate_if_owed();
-                folder.publish();
-                let failed = opened.is_err();
-                let _ = ready.send(opened);
-                if !failed {
-                    folder.run(commands);
+        let runs = if surroundings.in_steps() {
+            *core.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(Core::open(start, own_sender, commands)?);
+            Runs::InSteps(core)
+        } else {
+            let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+            let run = move || match Core::open(start, own_sender, commands) {
+                Ok(core) => {
+                    let _ = ready.send(Ok(()));
+                    core.run();
                 }
-            })
-            .map_err(fail)?;
-        is_ready.recv().map_err(|_| EngineError::Stopping)??;
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            };
+            let fail = |source| EngineError::Io {
+                path: "folder thread".into(),
+                source,
+            };
+            let thread = surroundings.spawn("folder", Box::new(run)).map_err(fail)?;
+            is_ready.recv().map_err(|_| EngineError::Stopping)??;
+            Runs::OnThread(thread)
+        };
         network.add_folder(sender.clone());
         Ok(Self {
             sender,
             shared,
             store,
-            thread: Mutex::new(Some(thread)),
+            runs: Mutex::new(Some(runs)),
         })
     }
 
@@ -200,20 +220,22 @@ impl RunningFolder {
         if !self.sender.send(Command::Run(job)) {
             return Err(EngineError::Stopping);
         }
+        self.sender.step();
         answer.await.map_err(|_| EngineError::Stopping)?
     }
 
-    /// Ends the thread, making everything durable; blocks.
+    /// Closes the folder, making everything durable; blocks.
     pub(crate) fn stop(&self) {
         self.sender.send(Command::Stop);
-        let thread = self
-            .thread
+        let runs = self
+            .runs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(thread) = thread {
-            // A panic was reported when it happened.
-            let _ = thread.join();
+        match runs {
+            Some(Runs::OnThread(thread)) => thread.join(),
+            Some(Runs::InSteps(_)) => self.sender.step(),
+            None => {}
         }
     }
 }
@@ -224,8 +246,58 @@ impl Drop for RunningFolder {
     }
 }
 
+impl Core {
+    fn open(
+        start: Start,
+        sender: FolderSender,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Self, EngineError> {
+        let mut folder = Folder::new(start, sender);
+        let opened = folder.open();
+        folder.publish();
+        opened?;
+        Ok(Self { folder, commands })
+    }
+
+    /// Runs until the folder is closed.
+    fn run(mut self) {
+        while let Some(command) = self.commands.blocking_recv() {
+            if self.turn(command).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Does everything that waits; `Break` once the folder is closed.
+    pub(crate) fn step(&mut self) -> ControlFlow<()> {
+        while let Ok(command) = self.commands.try_recv() {
+            self.turn(command)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whatever waits behind a command is handled before the outputs are drained, but in bounds.
+    fn turn(&mut self, command: Command) -> ControlFlow<()> {
+        let mut next = Some(command);
+        for left in (0..=64).rev() {
+            let Some(command) = next.take() else { break };
+            if matches!(command, Command::Stop) {
+                self.folder.close(&mut self.commands);
+                return ControlFlow::Break(());
+            }
+            self.folder.handle(command);
+            if left > 0 {
+                next = self.commands.try_recv().ok();
+            }
+        }
+        self.folder.drain();
+        self.folder.publish();
+        ControlFlow::Continue(())
+    }
+}
+
 impl Folder {
-    fn new(start: Start, sender: FolderSender, flusher: Flusher) -> Self {
+    fn new(start: Start, sender: FolderSender) -> Self {
         let Start {
             id,
             store,
@@ -237,9 +309,12 @@ impl Folder {
             key_store,
             network,
             housekeeping,
+            surroundings,
             shared,
             paused,
         } = start;
+        let flusher = Flusher::new(store.clone(), sender.clone(), surroundings.clone());
+        let started = surroundings.now();
         let facts = Facts {
             store: store.clone(),
             roster,
@@ -268,11 +343,12 @@ impl Folder {
             key_store,
             network,
             housekeeping,
+            surroundings,
             sender,
             paused,
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             flusher,
-            started: Instant::now(),
+            started,
             waiting_commits: VecDeque::new(),
             checkpoints: checkpoints::Checkpoints::default(),
             drafts: drafts::Open::default(),
@@ -286,27 +362,15 @@ impl Folder {
         }
     }
 
-    fn run(&mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        while let Some(command) = commands.blocking_recv() {
-            let mut next = Some(command);
-            // Whatever waits is handled before the outputs are drained, but in bounds.
-            for _ in 0..64 {
-                let Some(command) = next.take() else { break };
-                if matches!(command, Command::Stop) {
-                    return self.close(commands);
-                }
-                self.handle(command);
-                next = commands.try_recv().ok();
-            }
-            if let Some(command) = next {
-                if matches!(command, Command::Stop) {
-                    return self.close(commands);
-                }
-                self.handle(command);
-            }
-            self.drain();
-            self.publish();
-        }
+    /// What a start leads to.
+    fn open(&mut self) -> Result<(), EngineError> {
+        self.open_readable()?;
+        self.count_quarantined()?;
+        // A crash may have come between a new roster and what follows from it.
+        let judged = self.was_judged()?;
+        self.roster_grew(!judged)?;
+        self.rotate_if_owed();
+        Ok(())
     }
 
     fn handle(&mut self, command: Command) {
@@ -351,7 +415,7 @@ impl Folder {
     }
 
     fn tick(&mut self) {
-        self.sync.tick(self.started.elapsed());
+        self.sync.tick(self.uptime());
         if self.sync.facts().failed.get() {
             self.shared
                 .fail("the catalogue can't be read; run 'ouisync verify'");
@@ -374,7 +438,7 @@ impl Folder {
         let meter = self.network.meter();
         let sent = meter.sent.load(std::sync::atomic::Ordering::Relaxed);
         let received = meter.received.load(std::sync::atomic::Ordering::Relaxed);
-        let now = Instant::now();
+        let now = self.surroundings.now();
         if let Some(at) = self.rates.at {
             let millis = now.duration_since(at).as_millis().max(1);
             let rate = |now: u64, then: u64| {
@@ -394,10 +458,11 @@ impl Folder {
         };
     }
 
-    fn close(&mut self, commands: mpsc::UnboundedReceiver<Command>) {
+    fn close(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) {
         self.network.remove_folder(&self.id);
         // Whoever waits for an answer hears that there will be none; otherwise this would wait for who waits for it.
-        drop(commands);
+        commands.close();
+        while commands.try_recv().is_ok() {}
         self.end_search();
         self.end_merging();
         self.shared.close_view();
@@ -406,6 +471,16 @@ impl Folder {
             error!(%error, "can't make the last received packs durable");
         }
         self.readable = None;
+    }
+
+    /// Time since the folder was opened.
+    fn uptime(&self) -> Duration {
+        self.since(self.started)
+    }
+
+    /// Time since then.
+    fn since(&self, then: Instant) -> Duration {
+        self.surroundings.now().saturating_duration_since(then)
     }
 
     /// Wall time in seconds since 1970.

@@ -19,6 +19,7 @@ use std::{
 use ouisync_crypto::{keystore::MachineKey, roster::role::Role};
 use ouisync_model::id::{EpochId, FolderId};
 use ouisync_net::key::DeviceKey;
+use rand::{CryptoRng, RngExt};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::{info, warn};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -141,6 +142,7 @@ impl Keys {
         home: Arc<Home>,
         device_name: &str,
         ring: Option<Arc<dyn KeyRing>>,
+        rng: &mut impl CryptoRng,
     ) -> Result<Self, EngineError> {
         let machine = match home.read(MACHINE)? {
             Some(bytes) => {
@@ -149,7 +151,7 @@ impl Keys {
                 MachineKey::from_bytes(key)
             }
             None => {
-                let key = MachineKey::generate(&mut rand::rng());
+                let key = MachineKey::generate(rng);
                 home.write(MACHINE, key.expose())?;
                 key
             }
@@ -166,7 +168,7 @@ impl Keys {
         let device = match sealed(DEVICE)? {
             Some(bytes) => decode(DEVICE, &bytes)?,
             None => DeviceRecord {
-                key: rand::random(),
+                key: rng.random(),
                 port: 0,
                 name: device_name.to_owned(),
             },

@@ -24,6 +24,8 @@ mod readable;
 pub mod recall;
 pub mod retention;
 mod shared;
+pub mod simulation;
 pub mod status;
+pub mod surroundings;
 mod thinning;
 pub mod view;

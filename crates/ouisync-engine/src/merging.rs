@@ -28,6 +28,7 @@ use crate::{
     port::Port,
     readable::Readable,
     recall::{RecallPhase, RecallProgress, fetch::Fetcher},
+    surroundings::Surroundings,
 };
 
 pub(crate) use settle::{Had, Settler};
@@ -177,14 +178,16 @@ fn fetch(
     patience: &mut Duration,
     cancelled: &AtomicBool,
 ) -> Result<bool, EngineError> {
-    let begun = Instant::now();
+    let surroundings = &fetcher.shared.surroundings;
+    let begun = surroundings.now();
     let mut within = Within {
+        surroundings: &**surroundings,
         until: begun + *patience,
         cancelled,
     };
     let contents: Vec<&FileContent> = lacking.iter().collect();
     let fetched = fetcher.fetch(&contents, &mut within, &mut Vec::new());
-    *patience = patience.saturating_sub(begun.elapsed());
+    *patience = patience.saturating_sub(surroundings.now().saturating_duration_since(begun));
     check(cancelled)?;
     match fetched {
         Ok((lost, _)) => Ok(lost.len() < lacking.len()),
@@ -195,13 +198,14 @@ fn fetch(
 
 /// A limit in time of what is done without anybody waiting for it.
 struct Within<'a> {
+    surroundings: &'a dyn Surroundings,
     until: Instant,
     cancelled: &'a AtomicBool,
 }
 
 impl RecallProgress for Within<'_> {
     fn tell(&mut self, _: RecallPhase, _: u64, _: u64) -> bool {
-        Instant::now() < self.until && check(self.cancelled).is_ok()
+        self.surroundings.now() < self.until && check(self.cancelled).is_ok()
     }
 }
 

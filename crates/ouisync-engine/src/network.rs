@@ -138,6 +138,11 @@ impl Network {
         self.inner.kick.notify_one();
     }
 
+    /// Changes when they do.
+    pub(crate) fn watch_credentials(&self) -> watch::Receiver<u64> {
+        self.inner.credentials.subscribe()
+    }
+
     pub(crate) fn credentials(&self) -> Vec<Credential> {
         let senders: Vec<_> = lock(&self.inner.folders)
             .values()
@@ -349,7 +354,7 @@ impl Network {
         }
         info!(%device, dialled = handle.is_dialer(), "connected");
         let network = self.clone();
-        let credentials = self.inner.credentials.subscribe();
+        let credentials = self.watch_credentials();
         self.inner.tasks.spawn(async move {
             let stranger = network.clone().close_stranger(device, number);
             let run = connection::run(connection, network.clone(), credentials);

@@ -22,7 +22,6 @@ use ouisync_store::{
     ingest::{Ingest, IngestKeys, PackSink},
     store::Store,
 };
-use rand::{SeedableRng, rngs::StdRng};
 use tracing::{error, warn};
 
 use crate::{
@@ -141,6 +140,7 @@ pub(crate) fn on_folder<T: Send + 'static>(
     if !sender.send(Command::Run(job)) {
         return Err(EngineError::Stopping);
     }
+    sender.step();
     answer.recv().map_err(|_| EngineError::Stopping)?
 }
 
@@ -199,7 +199,7 @@ impl Port {
             }
             Ok(())
         });
-        Ok(Ingest::new(keys, StdRng::from_rng(&mut rand::rng()), sink))
+        Ok(Ingest::new(keys, self.shared.surroundings.rng(), sink))
     }
 
     /// Uses the running ingest, or begins one.

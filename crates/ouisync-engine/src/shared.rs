@@ -19,6 +19,7 @@ use crate::{
     error::EngineError,
     readable::Readable,
     status::{EngineEvent, Role},
+    surroundings::Surroundings,
     view::{
         DraftStep, ViewControl, ViewEvent, ViewEventSender, ViewEvents, ViewStatus, view_events,
     },
@@ -84,6 +85,7 @@ pub(crate) enum JoinState {
 /// What of a folder is shared between its thread, its view and the engine.
 pub(crate) struct Shared {
     pub(crate) id: FolderId,
+    pub(crate) surroundings: Arc<dyn Surroundings>,
     directory: PathBuf,
     name: Mutex<String>,
     readable: RwLock<Option<Arc<Readable>>>,
@@ -132,6 +134,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(crate) fn new(
         id: FolderId,
+        surroundings: Arc<dyn Surroundings>,
         directory: PathBuf,
         name: String,
         join: JoinState,
@@ -139,6 +142,7 @@ impl Shared {
     ) -> Self {
         Self {
             id,
+            surroundings,
             directory,
             name: Mutex::new(name),
             readable: RwLock::default(),

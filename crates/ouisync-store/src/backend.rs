@@ -71,6 +71,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
 
+    /// Files worth syncing at once: a journaling file system then commits them together.
+    fn syncs_at_once(&self) -> usize {
+        4
+    }
+
     /// Bytes that may still be written.
     fn free_space(&self) -> io::Result<u64>;
 

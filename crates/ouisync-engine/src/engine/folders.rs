@@ -63,7 +63,7 @@ impl Engine {
         self.inner.keys.check_unlocked()?;
         let engine = self.clone();
         blocking(move || {
-            let mut rng = rand::rng();
+            let mut rng = engine.inner.surroundings.rng();
             let identity = MemberIdentity::generate(&mut rng);
             let device = engine.inner.keys.device();
             let founded = Roster::found(&identity, &device.name, &mut rng)
@@ -144,7 +144,7 @@ impl Engine {
         let engine = self.clone();
         let folder = blocking(move || {
             let store = engine.open_store(&id)?;
-            let identity = MemberIdentity::generate(&mut rand::rng());
+            let identity = MemberIdentity::generate(&mut engine.inner.surroundings.rng());
             let bytes = identity.to_bytes().to_vec();
             let joining = JoiningRecord {
                 secret: *link.secret.expose(),
@@ -335,6 +335,7 @@ impl Engine {
         };
         let shared = Arc::new(Shared::new(
             id,
+            self.inner.surroundings.clone(),
             directory,
             name,
             join,
@@ -351,6 +352,7 @@ impl Engine {
             key_store: self.inner.keys.clone(),
             network: self.inner.network.clone(),
             housekeeping: self.inner.housekeeping.clone(),
+            surroundings: self.inner.surroundings.clone(),
             shared,
             paused,
         };
@@ -374,7 +376,8 @@ impl Engine {
             clock,
             ..StoreOptions::default()
         };
-        Ok(Arc::new(Store::open_directory(&directory, options)?))
+        let store = self.inner.surroundings.open_store(&directory, options)?;
+        Ok(Arc::new(store))
     }
 
     fn check_name(&self, name: &str) -> Result<String, EngineError> {

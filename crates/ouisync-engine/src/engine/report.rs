@@ -225,7 +225,7 @@ impl Engine {
 }
 
 /// What `wait` still waits for.
-fn lacking(running: &Arc<RunningFolder>) -> Option<Cow<'static, str>> {
+pub(super) fn lacking(running: &Arc<RunningFolder>) -> Option<Cow<'static, str>> {
     let shared = &running.shared;
     let snapshot = shared.snapshot();
     if *shared.join_state().borrow() != JoinState::Joined {

@@ -7,7 +7,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -28,7 +27,6 @@ use ouisync_store::{
     store::packs::PackState,
 };
 use ouisync_sync::folder::{PeerKey, Verdict};
-use rand::{SeedableRng, rngs::StdRng};
 use tracing::{error, info, warn};
 
 use super::{Folder, parts::Part};
@@ -43,6 +41,7 @@ use crate::{
     },
     shared::lock,
     status::Role,
+    surroundings::Running,
 };
 
 /// Time between two tries to make the index anew that failed.
@@ -67,7 +66,7 @@ pub(super) struct Checkpoints {
 /// A comparison on a thread of its own.
 struct Comparing {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: Running,
 }
 
 impl Folder {
@@ -160,12 +159,12 @@ impl Folder {
 
     /// Makes the index anew when it has to be and can be.
     pub(super) fn restart_if_stale(&mut self) {
-        let paused = |failed: Instant| failed.elapsed() < RESTART_PAUSE;
+        let paused = |failed: Instant| self.since(failed) < RESTART_PAUSE;
         if !self.checkpoints.stale || self.checkpoints.failed.is_some_and(paused) {
             return;
         }
         if let Err(error) = self.rebuild_readable() {
-            self.checkpoints.failed = Some(Instant::now());
+            self.checkpoints.failed = Some(self.surroundings.now());
             error!(folder = %self.id, %error, "can't make the index anew");
             self.shared.fail(&error.to_string());
             self.find_wrong();
@@ -311,7 +310,7 @@ impl Folder {
             reused.extend(held);
             held.is_some()
         };
-        let mut ingest = Ingest::new(keys, StdRng::from_rng(&mut rand::rng()), sink);
+        let mut ingest = Ingest::new(keys, self.surroundings.rng(), sink);
         let hint = content.map_or(0, |content| content.size);
         let content = ingest.file(&mut stream, hint, content, &mut is_known, &mut |_| ())?;
         ingest.flush()?;
@@ -407,22 +406,20 @@ impl Folder {
         let (directory, sender) = (self.shared.directory().to_owned(), self.sender.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = std::thread::Builder::new()
-            .name("folder-compare".to_owned())
-            .spawn(move || {
-                let compare = || -> Result<Option<bool>, EngineError> {
-                    let second = readable.checking(&directory)?;
-                    second.compare_state(checkpoint, &then, &roster, &stopped)
-                };
-                let result = compare();
-                if let Err(error) = Readable::end_checking(&directory) {
-                    warn!(%error, "can't remove what a check left");
-                }
-                sender.send(Command::Run(Box::new(move |folder: &mut Folder| {
-                    folder.compared(checkpoint, arrived, result);
-                })));
-            });
-        match thread {
+        let work = move || {
+            let compare = || -> Result<Option<bool>, EngineError> {
+                let second = readable.checking(&directory)?;
+                second.compare_state(checkpoint, &then, &roster, &stopped)
+            };
+            let result = compare();
+            if let Err(error) = Readable::end_checking(&directory) {
+                warn!(%error, "can't remove what a check left");
+            }
+            sender.send(Command::Run(Box::new(move |folder: &mut Folder| {
+                folder.compared(checkpoint, arrived, result);
+            })));
+        };
+        match self.surroundings.spawn("folder-compare", Box::new(work)) {
             Ok(thread) => self.checkpoints.comparing = Some(Comparing { stop, thread }),
             Err(error) => warn!(folder = %self.id, %error, "can't compare a checkpoint"),
         }
@@ -459,8 +456,7 @@ impl Folder {
     pub(super) fn stop_comparing(&mut self) {
         if let Some(Comparing { stop, thread }) = self.checkpoints.comparing.take() {
             stop.store(true, Ordering::Relaxed);
-            // A panic was reported when it happened.
-            let _ = thread.join();
+            thread.join();
         }
     }
 }

@@ -556,7 +556,7 @@ impl Folder {
             forgotten,
             checkpoint: digest,
         };
-        let commit = Commit::create(draft, &body, secret, identity, &mut rand::rng())
+        let commit = Commit::create(draft, &body, secret, identity, &mut self.surroundings.rng())
             .map_err(|error| EngineError::internal(error.to_string()))?;
         self.store
             .put_commits(std::slice::from_ref(&commit), Disposition::Accepted, true)?;

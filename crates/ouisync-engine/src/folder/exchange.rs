@@ -1,6 +1,6 @@
 //! Peers of a folder: what they send is checked here, and what the state machine wants done is done.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ouisync_crypto::{
@@ -55,7 +55,7 @@ impl Folder {
                 dismissed: None,
             },
         );
-        self.sync.tick(self.started.elapsed());
+        self.sync.tick(self.uptime());
         self.sync.peer_connected(peer, rights, proof);
         self.merge_with_peer();
         self.tell_contacts(None);
@@ -196,14 +196,14 @@ impl Folder {
             "{error}; what is already stored is safe; free some space: it goes on by itself, or at once with 'ouisync resume'"
         ));
         self.sync.pause();
-        self.full_since = Some(Instant::now());
+        self.full_since = Some(self.surroundings.now());
     }
 
     /// After a full disk: goes on when there is room again.
     pub(super) fn go_on_with_room(&mut self) {
         let due = self
             .full_since
-            .is_some_and(|since| since.elapsed() >= FULL_PAUSE);
+            .is_some_and(|since| self.since(since) >= FULL_PAUSE);
         if !due || self.paused {
             return;
         }
@@ -213,7 +213,7 @@ impl Folder {
             self.shared.set_trouble(None);
             self.sync.resume();
         } else {
-            self.full_since = Some(Instant::now());
+            self.full_since = Some(self.surroundings.now());
         }
     }
 
@@ -306,9 +306,10 @@ impl Folder {
             self.sync.member_proven(key, member);
             self.tell_contacts(Some(key));
         }
+        let now = self.surroundings.now();
         for key in refused {
             if let Some(peer) = self.peers.get_mut(&key) {
-                peer.dismissed = Some(Instant::now());
+                peer.dismissed = Some(now);
                 peer.member = None;
             }
             self.sync.member_dismissed(key);
@@ -319,7 +320,7 @@ impl Folder {
     pub(super) fn drop_dismissed(&mut self) {
         let is_due = |peer: &Peer| {
             peer.dismissed
-                .is_some_and(|since| since.elapsed() >= FAREWELL)
+                .is_some_and(|since| self.since(since) >= FAREWELL)
         };
         let due: Vec<_> = self
             .peers

@@ -213,7 +213,7 @@ impl Folder {
         };
         match self
             .roster()
-            .rotate(&identity, &self.keys, &mut rand::rng())
+            .rotate(&identity, &self.keys, &mut self.surroundings.rng())
         {
             Ok(entry) => {
                 if let Err(error) = self.publish_entries(vec![entry]) {
@@ -248,7 +248,7 @@ impl Folder {
         options: InvitationOptions,
     ) -> Result<NewInvitation, EngineError> {
         let identity = self.owner("invite")?;
-        let mut rng = rand::rng();
+        let mut rng = self.surroundings.rng();
         let secret = InvitationSecret::generate(&mut rng);
         let role = ouisync_crypto::roster::role::Role::from(options.role);
         let expires = options
@@ -295,7 +295,12 @@ impl Folder {
         let identity = self.owner("revoke an invitation")?;
         let entries = self
             .roster()
-            .revoke(&identity, &self.keys, &invitation, &mut rand::rng())
+            .revoke(
+                &identity,
+                &self.keys,
+                &invitation,
+                &mut self.surroundings.rng(),
+            )
             .map_err(|error| EngineError::Invitation(error.to_string()))?;
         self.publish_entries(entries)
     }
@@ -349,7 +354,13 @@ impl Folder {
         let last = self.last_commits(&member);
         let entries = self
             .roster()
-            .remove(&identity, &self.keys, &member, last, &mut rand::rng())
+            .remove(
+                &identity,
+                &self.keys,
+                &member,
+                last,
+                &mut self.surroundings.rng(),
+            )
             .map_err(|error| EngineError::internal(error.to_string()))?;
         self.publish_entries(entries)
     }
@@ -368,7 +379,7 @@ impl Folder {
                 &member,
                 role.into(),
                 last,
-                &mut rand::rng(),
+                &mut self.surroundings.rng(),
             )
             .map_err(|error| EngineError::internal(error.to_string()))?;
         self.publish_entries(entries)

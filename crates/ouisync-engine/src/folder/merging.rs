@@ -6,12 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use ouisync_model::id::NodeId;
 use ouisync_store::store::Store;
+use rand::RngExt;
 use tracing::warn;
 
 use super::Folder;
@@ -24,6 +24,7 @@ use crate::{
     recall::fetch::Fetcher,
     shared::Shared,
     status::Role,
+    surroundings::Running,
 };
 
 /// So many nodes are looked at on the folder's thread.
@@ -44,7 +45,7 @@ pub(super) struct Merging {
     arrivals: u64,
     /// Conflicts that might merge if the content that both sides come from were here, which nobody had that was connected.
     without_base: BTreeSet<NodeId>,
-    running: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
+    running: Option<(Running, Arc<AtomicBool>)>,
     retry: Option<Instant>,
 }
 
@@ -108,6 +109,7 @@ impl Folder {
         }
         let own = self.identity.as_ref().map(|identity| identity.member());
         let pause = self.housekeeping.merge;
+        let (mut rng, now) = (self.surroundings.rng(), self.surroundings.now());
         for candidate in found.candidates {
             // The authors first, the last one before the others: normally one device does it and the others see it done.
             let mut authors = candidate.authors.iter();
@@ -116,8 +118,8 @@ impl Folder {
                 .unwrap_or(candidate.authors.len())
                 .min(3);
             let rank = u16::try_from(rank).unwrap_or_default();
-            let delay = pause.mul_f64(1.0 + 2.0 * f64::from(rank) + rand::random_range(0.0..1.0));
-            let due = Instant::now() + delay;
+            let delay = pause.mul_f64(1.0 + 2.0 * f64::from(rank) + rng.random_range(0.0..1.0));
+            let due = now + delay;
             self.merging.candidates.entry(candidate.node).or_insert(due);
         }
     }
@@ -144,13 +146,17 @@ impl Folder {
         if self.merging.running.is_some() || !self.may_merge() {
             return;
         }
-        if self.merging.retry.is_some_and(|at| at > Instant::now()) {
+        if self
+            .merging
+            .retry
+            .is_some_and(|at| at > self.surroundings.now())
+        {
             return;
         }
         self.merging.retry = None;
         if !self.merging.suspects.is_empty() {
             let suspects = std::mem::take(&mut self.merging.suspects);
-            return self.spawn_merging("look", readable, move |job| {
+            return self.spawn_merging("folder-look", readable, move |job| {
                 let found = merging::find(job.readable, &suspects, job.cancelled);
                 Box::new(move |folder: &mut Self| match found {
                     Ok(found) => folder.found_conflicts(found),
@@ -163,13 +169,13 @@ impl Folder {
         let arrivals = self.shared.arrivals();
         if self.merging.arrivals != arrivals {
             self.merging.arrivals = arrivals;
-            let now = Instant::now();
+            let now = self.surroundings.now();
             let later = std::mem::take(&mut self.merging.later);
             self.merging
                 .candidates
                 .extend(later.into_iter().map(|node| (node, now)));
         }
-        let now = Instant::now();
+        let now = self.surroundings.now();
         let due: Vec<NodeId> = self
             .merging
             .candidates
@@ -179,7 +185,7 @@ impl Folder {
         if due.is_empty() {
             return;
         }
-        self.spawn_merging("merge", readable, move |job| {
+        self.spawn_merging("folder-merge", readable, move |job| {
             let merged = merging::merge(job.readable, job.port, job.fetcher(), &due, job.cancelled);
             Box::new(move |folder: &mut Self| match merged {
                 Ok(left) => {
@@ -187,7 +193,6 @@ impl Folder {
                     folder.merging.without_base.extend(left.without_base);
                 }
                 Err(error) => folder.merging_failed(&error, |merging| {
-                    let now = Instant::now();
                     merging
                         .candidates
                         .extend(due.into_iter().map(|node| (node, now)));
@@ -207,31 +212,29 @@ impl Folder {
             (self.shared.clone(), self.store.clone(), self.sender.clone());
         let cancelled = Arc::new(AtomicBool::new(false));
         let cancel = cancelled.clone();
-        let spawned = std::thread::Builder::new()
-            .name(format!("folder-{what}"))
-            .spawn(move || {
-                let port = Port::new(shared.clone(), store.clone(), sender.clone());
-                let then = job(Job {
-                    readable: &readable,
-                    port: &port,
-                    shared: &shared,
-                    store: &store,
-                    sender: &sender,
-                    cancelled: &cancelled,
-                });
-                drop((port, readable));
-                sender.send(Command::Run(Box::new(move |folder| {
-                    folder.merging.running = None;
-                    then(folder);
-                    folder.go_on_merging();
-                })));
+        let work = move || {
+            let port = Port::new(shared.clone(), store.clone(), sender.clone());
+            let then = job(Job {
+                readable: &readable,
+                port: &port,
+                shared: &shared,
+                store: &store,
+                sender: &sender,
+                cancelled: &cancelled,
             });
-        match spawned {
-            Ok(thread) => self.merging.running = Some((thread, cancel)),
+            drop((port, readable));
+            sender.send(Command::Run(Box::new(move |folder| {
+                folder.merging.running = None;
+                then(folder);
+                folder.go_on_merging();
+            })));
+        };
+        match self.surroundings.spawn(what, Box::new(work)) {
+            Ok(running) => self.merging.running = Some((running, cancel)),
             Err(error) => {
                 warn!(folder = %self.id, %error, "can't start a thread to merge");
                 self.merging.suspects.append(Suspects::everything());
-                self.merging.retry = Some(Instant::now() + RETRY);
+                self.merging.retry = Some(self.surroundings.now() + RETRY);
             }
         }
     }
@@ -240,14 +243,13 @@ impl Folder {
     pub(super) fn end_merging(&mut self) {
         if let Some((thread, cancel)) = self.merging.running.take() {
             cancel.store(true, Ordering::Relaxed);
-            // A panic was reported when it happened.
-            let _ = thread.join();
+            thread.join();
         }
     }
 
     /// A peer that came may have what nobody had.
     pub(super) fn merge_with_peer(&mut self) {
-        let due = Instant::now() + GREETING;
+        let due = self.surroundings.now() + GREETING;
         let again = std::mem::take(&mut self.merging.without_base);
         let candidates = &mut self.merging.candidates;
         candidates.extend(again.into_iter().map(|node| (node, due)));
@@ -256,6 +258,6 @@ impl Folder {
     fn merging_failed(&mut self, error: &EngineError, again: impl FnOnce(&mut Merging)) {
         warn!(folder = %self.id, %error, "can't merge");
         again(&mut self.merging);
-        self.merging.retry = Some(Instant::now() + RETRY);
+        self.merging.retry = Some(self.surroundings.now() + RETRY);
     }
 }

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -27,6 +26,7 @@ use crate::{
     },
     shared::Quota,
     status::Role,
+    surroundings::Running,
     thinning::{self, Plan},
 };
 
@@ -39,7 +39,7 @@ const PATIENCE: u32 = 3;
 #[derive(Default)]
 pub(super) struct Thinning {
     /// The search that is under way, and what ends it.
-    running: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
+    running: Option<(Running, Arc<AtomicBool>)>,
     /// Packs that could be forgotten and are not, and how many searches in a row found them.
     seen: BTreeMap<PackId, u32>,
 }
@@ -309,9 +309,9 @@ impl Folder {
                 folder.found_thinned(plan)
             })));
         };
-        let thread = std::thread::Builder::new()
-            .name("folder-thin".to_owned())
-            .spawn(search)
+        let thread = self
+            .surroundings
+            .spawn("folder-thin", Box::new(search))
             .map_err(|source| EngineError::Io {
                 path: "folder thread".into(),
                 source,
@@ -324,8 +324,7 @@ impl Folder {
     pub(super) fn end_search(&mut self) {
         if let Some((thread, cancel)) = self.upkeep.thinning.running.take() {
             cancel.store(true, Ordering::Relaxed);
-            // A panic was reported when it happened.
-            let _ = thread.join();
+            thread.join();
         }
     }
 

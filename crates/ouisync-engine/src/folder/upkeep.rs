@@ -65,10 +65,10 @@ impl Upkeep {
     }
 }
 
-fn due(last: &mut Option<Instant>, pause: Duration) -> bool {
-    let due = last.is_none_or(|last| last.elapsed() >= pause);
+fn due(last: &mut Option<Instant>, pause: Duration, now: Instant) -> bool {
+    let due = last.is_none_or(|last| now.saturating_duration_since(last) >= pause);
     if due {
-        *last = Some(Instant::now());
+        *last = Some(now);
     }
     due
 }
@@ -76,33 +76,34 @@ fn due(last: &mut Option<Instant>, pause: Duration) -> bool {
 impl Folder {
     pub(super) fn do_upkeep(&mut self) {
         let (release, collect) = (self.housekeeping.release, self.housekeeping.collect);
-        let begun = self.started.elapsed() >= release;
+        let begun = self.uptime() >= release;
+        let now = self.surroundings.now();
         if self.upkeep.restored
             && self.identity.is_some()
-            && due(&mut self.upkeep.retire, RETIRE_PAUSE)
+            && due(&mut self.upkeep.retire, RETIRE_PAUSE, now)
         {
             self.log("retire this device's key", Self::retire_key);
         }
-        if due(&mut self.upkeep.lists, LISTS_PAUSE)
+        if due(&mut self.upkeep.lists, LISTS_PAUSE, now)
             && let Some(readable) = self.readable.clone()
         {
             self.log("read chunk lists", |_| readable.supply_lists());
         }
-        if begun && due(&mut self.upkeep.release, release) {
+        if begun && due(&mut self.upkeep.release, release, now) {
             self.log("release packs", Self::settle_packs);
         }
-        if begun && due(&mut self.upkeep.checkpoints, release) {
+        if begun && due(&mut self.upkeep.checkpoints, release, now) {
             self.log("tend checkpoints", Self::tend_checkpoints);
         }
-        if begun && due(&mut self.upkeep.collect, collect) {
+        if begun && due(&mut self.upkeep.collect, collect, now) {
             self.log("collect packs", Self::collect);
         }
         // What is live needs the room that history takes.
-        if self.exceeds_quota() && due(&mut self.upkeep.quota, collect.min(QUOTA_PAUSE)) {
+        if self.exceeds_quota() && due(&mut self.upkeep.quota, collect.min(QUOTA_PAUSE), now) {
             self.log("keep to the quota", Self::collect);
         }
         let thin = self.housekeeping.thin;
-        if begun && due(&mut self.upkeep.thin, thin) {
+        if begun && due(&mut self.upkeep.thin, thin, now) {
             self.log("look for versions that go", Self::search_thinned);
         }
     }
@@ -199,7 +200,7 @@ impl Folder {
         let entry = match begun {
             Some(entry) => entry,
             None => {
-                let new = old.successor(&mut rand::rng());
+                let new = old.successor(&mut self.surroundings.rng());
                 let entry = self
                     .roster()
                     .succeed(&old, &new)

@@ -37,7 +37,7 @@ impl Place {
     fn start_with(&self, ring: Option<Arc<dyn KeyRing>>) -> Result<Keys, EngineError> {
         let mut home = Home::open(self.directory.path()).unwrap();
         home.fault = self.ring.fault.clone();
-        Keys::open(Arc::new(home), "test", ring)
+        Keys::open(Arc::new(home), "test", ring, &mut rand::rng())
     }
 
     fn start(&self) -> Keys {

@@ -164,6 +164,7 @@ impl Fetcher<'_> {
         let total: u64 = packs.iter().map(|(_, size)| size.bytes()).sum();
         let mut left = packs.to_vec();
         let mut nobody_since: Option<Instant> = None;
+        let surroundings = &self.shared.surroundings;
         loop {
             let wanted = left.clone();
             let fetching = on_folder(self.sender, move |folder| folder.fetching(&wanted))?;
@@ -178,8 +179,9 @@ impl Fetcher<'_> {
                 if fetching.nowhere.is_empty() {
                     return Ok(fetching);
                 }
-                let since = *nobody_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= PATIENCE {
+                let now = surroundings.now();
+                let since = *nobody_since.get_or_insert(now);
+                if now.saturating_duration_since(since) >= PATIENCE {
                     return Ok(fetching);
                 }
             } else {
@@ -193,7 +195,9 @@ impl Fetcher<'_> {
                 .collect();
             left.retain(|(pack, _)| unfinished.contains(pack));
             // Looking at many takes the folder's thread some time.
-            std::thread::sleep(LOOK * (1 + left.len() as u32 / 256).min(20));
+            if !surroundings.pause(LOOK * (1 + left.len() as u32 / 256).min(20)) {
+                return Ok(fetching);
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ouisync_model::{
@@ -94,19 +94,22 @@ impl Recall {
 
     /// Waits until the folder's directory and the tree agree; false when that takes too long.
     fn wait_for_view(&self, progress: &mut dyn RecallProgress) -> Result<bool, EngineError> {
-        let begun = Instant::now();
+        let surroundings = &self.shared.surroundings;
+        let begun = surroundings.now();
         if self.shared.snapshot().paused {
             return Err(EngineError::Paused);
         }
         self.shared.rescan();
         while !self.shared.is_view_settled() {
-            if begun.elapsed() >= SETTLE {
+            if surroundings.now().saturating_duration_since(begun) >= SETTLE {
                 return Ok(false);
             }
             if !progress.tell(RecallPhase::Looking, 0, 0) {
                 return Err(EngineError::Cancelled);
             }
-            std::thread::sleep(LOOK);
+            if !surroundings.pause(LOOK) {
+                return Ok(false);
+            }
         }
         Ok(true)
     }

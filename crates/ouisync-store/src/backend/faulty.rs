@@ -104,6 +104,32 @@ impl FaultyBackend {
         }
     }
 
+    /// Bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.disk().used()
+    }
+
+    /// The files, with their lengths.
+    pub fn files(&self) -> Vec<(PathBuf, usize)> {
+        let disk = self.disk();
+        let files = disk.now.files.iter();
+        files
+            .map(|(path, &inode)| (path.clone(), disk.inodes[inode].bytes.len()))
+            .collect()
+    }
+
+    /// Where these bytes are: in a file, or in a record's key or value.
+    pub fn find(&self, bytes: &[u8]) -> Option<String> {
+        let disk = self.disk();
+        let within = |content: &[u8]| content.windows(bytes.len()).any(|window| window == bytes);
+        let mut files = disk.now.files.iter();
+        let file = files.find(|(_, inode)| within(&disk.inodes[**inode].bytes));
+        let mut records = disk.records.iter();
+        let record = records.find(|(key, value)| within(key) || within(value));
+        file.map(|(path, _)| path.display().to_string())
+            .or_else(|| record.map(|(key, _)| format!("the record {key:?}")))
+    }
+
     /// A disk as it is found after a crash; `self` must not be used any more.
     #[must_use]
     pub fn crash(&self, loss: Loss) -> Self {
@@ -179,6 +205,12 @@ impl Disk {
                 Err(io::Error::new(kind, "injected"))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn sync_records(&mut self) {
+        for batch in std::mem::take(&mut self.unsynced_batches) {
+            apply(&mut self.durable_records, batch);
         }
     }
 
@@ -425,6 +457,11 @@ impl Backend for FaultyBackend {
         Ok(())
     }
 
+    fn syncs_at_once(&self) -> usize {
+        // So that what stops at an operation stops at the same one each time.
+        1
+    }
+
     fn free_space(&self) -> io::Result<u64> {
         let disk = self.disk();
         Ok(disk
@@ -465,8 +502,7 @@ impl Records for FaultyBackend {
         apply(&mut disk.records, changes.clone());
         disk.unsynced_batches.push(changes);
         if durable {
-            disk.durable_records = disk.records.clone();
-            disk.unsynced_batches.clear();
+            disk.sync_records();
         }
         Ok(())
     }
@@ -474,8 +510,7 @@ impl Records for FaultyBackend {
     fn persist(&self) -> Result<(), StoreError> {
         let mut disk = self.disk();
         disk.step().map_err(StoreError::sync("the catalogue"))?;
-        disk.durable_records = disk.records.clone();
-        disk.unsynced_batches.clear();
+        disk.sync_records();
         Ok(())
     }
 }

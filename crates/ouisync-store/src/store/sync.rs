@@ -17,9 +17,6 @@ use crate::{
     store::Store,
 };
 
-/// Files synced at once: a journaling file system then commits them together.
-const SYNC_THREADS: usize = 4;
-
 impl Store {
     /// Makes all Pending packs, and all that the catalogue took so far, durable: files, then their directories (once each),
     /// then the catalogue. Returns the packs that became Stored: what a peer may now be told is received.
@@ -132,8 +129,8 @@ impl Store {
                 }
             }
         };
-        let share = packs.len().div_ceil(SYNC_THREADS).max(1);
-        if packs.len() <= 1 {
+        let share = packs.len().div_ceil(self.backend().syncs_at_once()).max(1);
+        if packs.len() <= share {
             sync(packs);
         } else {
             thread::scope(|scope| {

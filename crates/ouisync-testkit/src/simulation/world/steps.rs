@@ -1,0 +1,359 @@
+//! What each step does to the world, and what is to be undone when all is to be well.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use ouisync_engine::{
+    retention::{Keep, Limits, PolicyChange},
+    status::Role,
+};
+use ouisync_store::backend::faulty::{Fault, Loss};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{Event, World, text};
+use crate::simulation::{check::Silent, script::Step, user::Person, wire::Pair};
+
+/// Most devices of a world.
+const MOST: usize = 6;
+/// Removals leave so many members.
+const LEAST: usize = 3;
+
+impl World<'_> {
+    pub(super) fn step(&mut self, step: &Step) -> Result<(), String> {
+        let count = self.devices.len();
+        let pairs: Vec<Pair> = self.links.keys().copied().collect();
+        let pair = |link: usize| pairs[link % pairs.len()];
+        let now = self.time.elapsed();
+        let of_seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        match *step {
+            Step::Pass { milliseconds } => self.pass(Duration::from_millis(milliseconds.into())),
+            Step::Edit { device, choice } => self.edit(device, choice),
+            Step::Break { link } => {
+                self.disconnect(pair(link));
+                Ok(())
+            }
+            Step::Cut { link, seconds } => {
+                if let Some(link) = self.links.get_mut(&pair(link)) {
+                    link.cut_until = now + of_seconds(seconds);
+                }
+                self.disconnect(pair(link));
+                Ok(())
+            }
+            Step::Slow { link, seconds } => {
+                if let Some(link) = self.links.get_mut(&pair(link)) {
+                    link.slow_until = now + of_seconds(seconds);
+                }
+                Ok(())
+            }
+            Step::Crash {
+                device,
+                after,
+                power,
+                seconds,
+            } => {
+                let loss = power.map_or(Loss::Nothing, Loss::Mixed);
+                self.let_crash(device % count, after, loss, of_seconds(seconds))
+            }
+            Step::Full {
+                device,
+                room,
+                seconds,
+            } => {
+                let device = device % count;
+                for disk in self.devices[device].around.disks() {
+                    disk.set_capacity(Some(disk.used() + room));
+                }
+                self.schedule(of_seconds(seconds), Event::HasRoom(device));
+                Ok(())
+            }
+            Step::Rot { device, choice } => {
+                self.rot(device % count, choice);
+                Ok(())
+            }
+            Step::Jump { device, seconds } => {
+                let wrong = &self.devices[device % count].around.wrong;
+                wrong.fetch_add(seconds, Ordering::Relaxed);
+                Ok(())
+            }
+            Step::Backup { device } => self.devices[device % count].back_up().map_err(text),
+            Step::Restore { device } => self.restore(device % count),
+            Step::Lock { device, seconds } => self.lock(device % count, of_seconds(seconds)),
+            Step::Pause { device, seconds } => {
+                let device = device % count;
+                if let Ok(engine) = self.engine(device).cloned() {
+                    self.wait(engine.pause(None)).map_err(text)?;
+                    self.schedule(of_seconds(seconds), Event::Resumes(device));
+                }
+                self.settle(device)
+            }
+            Step::Join { role } => self.let_join(role),
+            Step::Remove { device } => self.remove(device % count),
+            Step::Policy { choice } => self.set_policy(choice),
+            Step::Quota { device, bytes } => self.set_quota(device % count, bytes),
+        }
+    }
+
+    fn edit(&mut self, device: usize, choice: u64) -> Result<(), String> {
+        let writers = self.devices.iter().enumerate();
+        let writers =
+            writers.filter(|(_, device)| matches!(device.role, Role::Owner | Role::Writer));
+        let writers: Vec<usize> = writers.map(|(number, _)| number).collect();
+        let device = writers[device % writers.len()];
+        let Some(view) = self.view(device).filter(|view| view.writable()) else {
+            return Ok(());
+        };
+        let done = Person::new(&view, device, choice).act();
+        let now = self.time.elapsed();
+        match done {
+            Ok((did, written)) => {
+                let commit = written.as_ref().map(|written| written.commit);
+                self.log.note(now, || format!("{device} {did} {commit:?}"));
+                if device == 0 {
+                    let gone = self.gone.iter();
+                    let since = gone.flat_map(|gone| Some((*gone, commit?)));
+                    self.removals.extend(since);
+                }
+                self.written.extend(written);
+            }
+            Err(error) => self
+                .log
+                .note(now, || format!("{device} could not: {error}")),
+        }
+        self.settle(device)
+    }
+
+    fn let_crash(
+        &mut self,
+        device: usize,
+        after: u64,
+        loss: Loss,
+        down: Duration,
+    ) -> Result<(), String> {
+        if after == 0 {
+            self.crash(device, loss)?;
+            self.schedule(down, Event::Starts(device));
+            return Ok(());
+        }
+        for disk in self.devices[device].around.disks() {
+            disk.set_fault(Fault::StopAt(after));
+        }
+        self.losses.insert(device, loss);
+        let limit = Duration::from_secs(20);
+        let start = self.devices[device].starts();
+        self.schedule(limit, Event::Dies(device, start, loss));
+        self.schedule(limit + down, Event::Starts(device));
+        Ok(())
+    }
+
+    /// Packs that a device has whole, by their file names.
+    fn packs_of(&self, device: usize) -> Vec<PathBuf> {
+        let disks = self.devices[device].around.disks();
+        let files = disks.iter().flat_map(|disk| disk.files());
+        let packs = files.map(|(path, _)| path);
+        packs.filter(|path| path.starts_with("packs")).collect()
+    }
+
+    /// Of members other than this one, somebody has the pack unharmed.
+    fn others_have(&self, device: usize, pack: &Path) -> bool {
+        let others = (0..self.devices.len()).filter(|other| *other != device);
+        let mut others = others.filter(|other| !self.gone.contains(other));
+        !self.rotten.contains(pack)
+            && others.any(|other| self.packs_of(other).iter().any(|path| path == pack))
+    }
+
+    fn rot(&mut self, device: usize, choice: u64) {
+        let mut rng = StdRng::seed_from_u64(choice);
+        let mut packs = self.packs_of(device);
+        packs.retain(|pack| self.others_have(device, pack));
+        if packs.is_empty() || self.gone.contains(&device) {
+            return;
+        }
+        let pack = packs.swap_remove(rng.random_range(0..packs.len()));
+        for disk in self.devices[device].around.disks() {
+            let files = disk.files();
+            if let Some((_, length)) = files.iter().find(|(path, _)| *path == pack) {
+                disk.corrupt(&pack, rng.random_range(0..*length));
+            }
+        }
+        self.log.note(self.time.elapsed(), || {
+            format!("{device} has a flipped bit in {}", pack.display())
+        });
+        self.devices[device].rotten = true;
+        self.rotten.insert(pack);
+    }
+
+    /// What nobody but this device has is lost with it, and nobody is to blame.
+    fn excuse(&mut self, device: usize) -> Result<(), String> {
+        let folder = self.folder()?;
+        let mut excused = Vec::new();
+        for written in &self.written {
+            let mut known = false;
+            let mut packs_known = true;
+            for (other, there) in self.devices.iter().enumerate() {
+                let Some(running) = &there.running else {
+                    continue;
+                };
+                if other == device {
+                    // Each of the packs that it has must be with somebody else, too.
+                    if let Ok(Some(packs)) = running.packs_here(folder, &written.content) {
+                        let held = self.packs_of(device);
+                        packs_known = packs.iter().all(|pack| {
+                            let is_its = |path: &&PathBuf| path.ends_with(pack.to_string());
+                            let path = held.iter().find(is_its);
+                            path.is_some_and(|path| self.others_have(device, path))
+                        });
+                    }
+                } else if !self.gone.contains(&other) {
+                    known |= running.has_commit(folder, written.commit).unwrap_or(false);
+                }
+            }
+            if !known || !packs_known {
+                excused.push(written.commit);
+            }
+        }
+        self.excused.extend(excused);
+        Ok(())
+    }
+
+    /// Everybody runs and can be asked.
+    fn all_awake(&self) -> bool {
+        (0..self.devices.len()).all(|device| {
+            self.devices[device].running.is_some()
+                && (self.devices[device].role == Role::Safe
+                    || self.gone.contains(&device)
+                    || self.view(device).is_some())
+        })
+    }
+
+    fn restore(&mut self, device: usize) -> Result<(), String> {
+        // What only sleepers have can't be told.
+        if !self.devices[device].has_backup() || !self.all_awake() {
+            return Ok(());
+        }
+        self.excuse(device)?;
+        self.log.note(self.time.elapsed(), || {
+            format!("{device} is put back from its backup")
+        });
+        self.end(device, |device| device.restore())?;
+        self.start(device)
+    }
+
+    fn lock(&mut self, device: usize, seconds: Duration) -> Result<(), String> {
+        if self.devices[device].role == Role::Safe {
+            return Ok(());
+        }
+        if let Ok(engine) = self.engine(device).cloned() {
+            self.devices[device]
+                .ring
+                .locked
+                .store(true, Ordering::Relaxed);
+            let locked = self.wait(engine.lock(None));
+            self.log.note(self.time.elapsed(), || {
+                format!("{device} locks: {locked:?}")
+            });
+            self.schedule(seconds, Event::Unlocks(device));
+        }
+        self.settle(device)
+    }
+
+    fn let_join(&mut self, role: u64) -> Result<(), String> {
+        let device = self.devices.len();
+        if device >= MOST || self.view(0).is_none() {
+            return Ok(());
+        }
+        let roles = [Role::Writer, Role::Reader, Role::Safe, Role::Owner];
+        let role = roles[usize::try_from(role % 4).unwrap_or_default()];
+        self.add_device(role)?;
+        for other in 0..device {
+            self.add_link(Pair(other, device));
+        }
+        self.invite(device)
+    }
+
+    fn remove(&mut self, device: usize) -> Result<(), String> {
+        let remaining = self.devices.len() - self.gone.len();
+        if device == 0 || self.gone.contains(&device) || remaining <= LEAST {
+            return Ok(());
+        }
+        if self.view(0).is_none() || !self.all_awake() {
+            return Ok(());
+        }
+        self.excuse(device)?;
+        let engine = self.engine(0)?.clone();
+        let name = self.devices[device].name.clone();
+        let removed = self.wait(engine.remove_member(self.folder()?, &name));
+        self.log.note(self.time.elapsed(), || {
+            format!("0 removes {name}: {removed:?}")
+        });
+        if removed.is_ok() {
+            self.gone.insert(device);
+        }
+        self.settle(0)
+    }
+
+    fn set_policy(&mut self, choice: u64) -> Result<(), String> {
+        if !self.forgetful || self.view(0).is_none() {
+            return Ok(());
+        }
+        let keeps = [Keep::All, Keep::For(30), Keep::For(300), Keep::Staggered];
+        let keep = keeps[usize::try_from(choice % 4).unwrap_or_default()];
+        let change = PolicyChange {
+            keep: Some(keep),
+            ..PolicyChange::default()
+        };
+        let engine = self.engine(0)?.clone();
+        let set = self.wait(engine.set_policy(self.folder()?, change));
+        self.log.note(self.time.elapsed(), || {
+            format!("keep {keep:?}: {:?}", set.map(drop))
+        });
+        self.settle(0)
+    }
+
+    fn set_quota(&mut self, device: usize, quota: Option<u64>) -> Result<(), String> {
+        if self.devices[device].role != Role::Safe {
+            return Ok(());
+        }
+        if let Ok(engine) = self.engine(device).cloned() {
+            let limits = Limits { quota, floor: None };
+            let set = self.wait(engine.set_limits(self.folder()?, limits));
+            self.log.note(self.time.elapsed(), || {
+                format!("{device} has the quota {quota:?}: {:?}", set.map(drop))
+            });
+        }
+        self.settle(device)
+    }
+
+    /// No quota.
+    pub(super) fn lift(&mut self, device: usize) -> Result<(), String> {
+        self.set_quota(device, None)
+    }
+
+    /// Who was removed.
+    pub(crate) fn is_gone(&self, device: usize) -> bool {
+        self.gone.contains(&device)
+    }
+
+    /// Has what is damaged repaired.
+    pub(super) fn repair(&mut self) -> Result<(), String> {
+        for device in 0..self.devices.len() {
+            if self.devices[device].rotten && !self.gone.contains(&device) {
+                let engine = self.engine(device)?.clone();
+                // As the manual says: what is found is repaired.
+                let found = self.wait(engine.verify(self.folder()?, Box::new(Silent)));
+                found.map_err(text)?;
+                let repaired = self.wait(engine.repair(self.folder()?));
+                self.log.note(self.time.elapsed(), || {
+                    format!(
+                        "{device} repairs: {:?}",
+                        repaired.map(|outcome| outcome.problems)
+                    )
+                });
+                self.settle(device)?;
+            }
+        }
+        Ok(())
+    }
+}
