@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 //! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `bench`, `bounds`, `soak`, `release`.
+=======
+//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `simulate`, `bench`, `bounds`.
+>>>>>>> a4562a0 (xtask: simulate)
 //!
 //! One module per task; nothing of the product is imported, so that a broken build can still be checked.
 
@@ -10,7 +14,11 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod fuzz;
+<<<<<<< HEAD
 mod release;
+=======
+mod simulate;
+>>>>>>> a4562a0 (xtask: simulate)
 mod tidy;
 
 #[derive(Parser)]
@@ -26,6 +34,8 @@ enum Task {
     Ci(ci::Options),
     /// Look for inputs that break decoders and the sync state machine
     Fuzz(fuzz::Options),
+    /// Let whole devices live through simulated faults
+    Simulate(simulate::Options),
     /// Architecture, sources and licences
     Tidy,
     /// Compare with rsync and syncthing on loopback
@@ -49,6 +59,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.task {
         Task::Ci(options) => ci::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Simulate(options) => simulate::run(&options),
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Bounds(options) => bench::bounds::run(&options),
