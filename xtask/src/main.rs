@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `bench`, `bounds`, `soak`, `release`.
-=======
-//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `simulate`, `bench`, `bounds`.
->>>>>>> a4562a0 (xtask: simulate)
+//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `simulate`, `bench`, `bounds`, `soak`, `release`.
 //!
 //! One module per task; nothing of the product is imported, so that a broken build can still be checked.
 
@@ -14,11 +10,8 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod fuzz;
-<<<<<<< HEAD
 mod release;
-=======
 mod simulate;
->>>>>>> a4562a0 (xtask: simulate)
 mod tidy;
 
 #[derive(Parser)]
