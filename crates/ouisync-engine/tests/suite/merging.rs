@@ -112,6 +112,17 @@ async fn edits_of_other_lines_merge() {
     }
 }
 
+/// Threads of this process that merge.
+fn merging_threads() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = threads.filter_map(|thread| {
+        let path = thread.unwrap().path().join("comm");
+        // It may have ended meanwhile.
+        std::fs::read_to_string(path).ok()
+    });
+    names.filter(|name| name.trim() == "folder-merge").count()
+}
+
 /// Nobody but the safe has what both edits come from any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_base_of_a_merge_is_fetched_from_a_safe() {
@@ -166,6 +177,15 @@ async fn the_base_of_a_merge_is_fetched_from_a_safe() {
     alice.go_on().await;
     together(folder, &[&alice, &bob]).await;
     assert_eq!(conflicts(&alice, folder).await.len(), 2, "nobody has it");
+    // Whoever closes the folder while that is looked for waits for the end of it, which is soon.
+    bob.stop().await;
+    alice.stop().await;
+    alice.go_on().await;
+    eventually("it is looked for", async || merging_threads() > 0).await;
+    alice.stop().await;
+    assert_eq!(merging_threads(), 0);
+    alice.go_on().await;
+    bob.go_on().await;
     pi.go_on().await;
     let merged = with(&with(&base, 2, "of alice"), 500, "of bob");
     for device in [&alice, &bob] {
