@@ -61,7 +61,7 @@ impl Roster {
             // The newest first, as it gives the older ones.
             let epochs: Vec<_> = self.state().epochs().collect();
             for epoch in epochs.into_iter().rev() {
-                if keys.epoch(&epoch.epoch).is_none() && self.unseal_blind(&epoch, secret, keys) {
+                if keys.epoch(&epoch.epoch).is_none() && self.unseal_blind(epoch, secret, keys) {
                     self.unseal_all_previous(keys);
                     news = true;
                 }

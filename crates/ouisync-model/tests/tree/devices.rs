@@ -159,7 +159,7 @@ impl Device {
         self.mirror.follow(&self.tree, &changes);
         self.recount.add(&changes);
         // Now and then, as somebody asks.
-        if self.known.len() % 3 == 0 {
+        if self.known.len().is_multiple_of(3) {
             let recount = std::mem::take(&mut self.recount);
             let copies = self.tally.count(&self.tree.view(&label), recount).unwrap();
             assert_eq!(copies, self.view().counts().unwrap().conflicts);

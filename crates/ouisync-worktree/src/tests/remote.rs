@@ -200,8 +200,8 @@ fn a_renamed_copy_leaves_the_other_side_chosen() {
             one.write("a.txt", "of one");
             other.write("a.txt", "of other");
             sync(&one, &other);
-            let disk = one.disk().into_keys();
-            let copy = disk.filter(|name| name.contains("conflict")).last();
+            let mut disk = one.disk().into_keys();
+            let copy = disk.find(|name| name.contains("conflict"));
             (one, other, copy.unwrap()[1..].to_owned())
         };
         let (first, second) = (one.read("a.txt"), one.read(&copy));
