@@ -134,3 +134,24 @@ impl<'de> Deserialize<'de> for EnvelopePublicKey {
         Ok(key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member chooses its keys; others seal to them.
+    #[test]
+    fn no_key_that_is_accepted_panics() {
+        let mut rng = rand::rng();
+        let good = EnvelopeSecret::generate(&mut rng).public_key();
+        for byte in [0, 1, 0xff] {
+            for range in [0..32, 1152..1184, 1184..1216, 0..1216] {
+                let mut bytes = good.as_bytes().to_vec();
+                bytes[range].fill(byte);
+                if let Some(key) = EnvelopePublicKey::from_bytes(&bytes) {
+                    key.seal(b"info", b"aad", b"plaintext", &mut rng);
+                }
+            }
+        }
+    }
+}

@@ -35,6 +35,7 @@ fn a_paused_folder_says_so_at_once() {
     converge(&[&alice, &bob]);
     bob.json(&["pause", "Notes"]);
     bob.write("b.txt", "b\n");
+    alice.write("c.txt", "c\n");
     let ended = bob.run(&["wait", "Notes"]);
     assert_eq!(ended.code, 10, "{}", ended.stderr);
     let error = ended.error();
@@ -51,9 +52,10 @@ fn a_paused_folder_says_so_at_once() {
             node.status()["peers"][0]["connected"] == false
         });
     }
+    assert!(!alice.files.join("b.txt").exists() && !bob.files.join("c.txt").exists());
     bob.json(&["resume", "Notes"]);
     converge(&[&alice, &bob]);
-    assert!(alice.files.join("b.txt").exists());
+    assert!(alice.files.join("b.txt").exists() && bob.files.join("c.txt").exists());
 }
 
 #[test]

@@ -288,20 +288,6 @@ fn a_wait_without_anybody_ends_in_time() {
     assert_eq!(alice.run(&["wait", "Other", "--timeout", "1"]).code, 5);
 }
 
-#[test]
-fn a_paused_folder_rests_and_goes_on() {
-    let (alice, bob) = pair();
-    converge(&[&alice, &bob]);
-    bob.json(&["pause", "Notes"]);
-    assert_eq!(bob.status()["state"], "paused");
-    alice.write("while paused.txt", "x");
-    assert_eq!(bob.run(&["wait", "Notes", "--timeout", "1"]).code, 4);
-    assert!(!bob.files.join("while paused.txt").exists());
-    bob.json(&["resume", "Notes"]);
-    converge(&[&alice, &bob]);
-    assert!(bob.files.join("while paused.txt").exists());
-}
-
 impl Node {
     /// Waits until the directory's changes of before the start are recorded: its peers may be away.
     fn wait_for_directory(&self) {

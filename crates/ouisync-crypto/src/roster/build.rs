@@ -289,8 +289,9 @@ impl Roster {
         self.then_rotate(self.entry_by(identity, action, None), identity, keys, rng)
     }
 
-    /// Begins a new epoch, sealed to all members and open invitations, its blind secret also to members' blind keys. The older reading secrets in `keys` are handed
-    /// on. The current epoch's need not be among them: a hostile owner may have kept it to itself.
+    /// Begins a new epoch, sealed to all members and open invitations, its blind secret also to members' blind keys. The older
+    /// reading secrets in `keys` are handed on. The current epoch's need not be among them: a hostile owner may have kept it to
+    /// itself.
     pub fn rotate(
         &self,
         identity: &MemberIdentity,
