@@ -143,6 +143,11 @@ impl ViewEvents {
         std::mem::take(&mut pending.closed).then_some(ViewEvent::Closed)
     }
 
+    /// The folder was paused, and that was not taken yet.
+    pub fn pauses(&self) -> bool {
+        self.queue.pending().paused == Some(true)
+    }
+
     /// Nothing waits to be taken.
     pub fn is_empty(&self) -> bool {
         let pending = self.queue.pending();

@@ -47,12 +47,18 @@ struct Source<'a> {
     file: io::Take<std::fs::File>,
     runner: &'a Runner,
     failure: Option<io::Error>,
+    /// The folder was paused meanwhile.
+    paused: bool,
 }
 
 impl Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.runner.control.stopping() {
             return Err(io::Error::other("stopping"));
+        }
+        if self.runner.events.pauses() {
+            self.paused = true;
+            return Err(io::Error::other("paused"));
         }
         self.file.read(buffer).inspect_err(|error| {
             self.failure = Some(
@@ -117,6 +123,11 @@ impl Runner {
         changed.sort_by_key(|found| found.stat.fingerprint.size >= BATCH_BYTES);
         for found in changed {
             if self.control.stopping() {
+                break;
+            }
+            if self.events.pauses() {
+                // The rest is looked for when it goes on.
+                self.full_scan = true;
                 break;
             }
             if handle.as_ref().is_none_or(|(slot, _)| *slot != found.slot) {
@@ -459,12 +470,14 @@ impl Runner {
                     file: file.take(size.saturating_add(1)),
                     runner: self,
                     failure: None,
+                    paused: false,
                 };
                 let ingested = self.view.ingest(&mut source, size, previous);
-                let failure = source.failure.take();
+                let (failure, paused) = (source.failure.take(), source.paused);
                 match (ingested, failure) {
                     (_, Some(error)) => return unreadable(self, &error),
                     (Err(_), None) if self.control.stopping() => return Err(StepError::Stopping),
+                    (Err(_), None) if paused => return Ok(Reading::Busy),
                     (Err(error), None) => return Err(error.into()),
                     (Ok(content), None) if content.size != size => return Ok(Reading::Busy),
                     (Ok(content), None) => Value::File(content),

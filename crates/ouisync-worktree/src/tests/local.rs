@@ -350,6 +350,35 @@ fn a_failing_engine_loses_nothing() {
 }
 
 #[test]
+fn a_pause_ends_a_recording_that_is_under_way() {
+    let one = Device::detached(1);
+    const FILES: usize = 3000;
+    for index in 0..FILES {
+        one.write(
+            &format!("d{}/{index}", index % 10),
+            format!("content {index}"),
+        );
+    }
+    let mut one = one;
+    one.attach();
+    let start = Instant::now();
+    while one.fake.ingested() < 20 {
+        assert!(start.elapsed() < Duration::from_secs(40));
+        std::thread::yield_now();
+    }
+    one.fake.pause(true);
+    std::thread::sleep(Duration::from_millis(300));
+    let then = one.fake.ingested();
+    assert!(then < FILES as u64, "{then}");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(one.fake.ingested(), then, "it rests");
+    one.fake.pause(false);
+    one.fake.settle();
+    one.assert_in_step();
+    assert_eq!(one.fake.ingested(), FILES as u64, "none twice");
+}
+
+#[test]
 fn a_paused_folder_neither_records_nor_applies() {
     let (one, other) = pair();
     one.write("a", "one");
