@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: runs the checks one after the other and says at the end which failed.
+//! `cargo xtask ci` and `cargo xtask nightly`: run checks one after the other and say at the end which failed.
 
 use std::{
     process::{Command, Stdio},
@@ -83,6 +83,22 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if installed("deny") {
         checks.push(cargo("deny", "deny --offline check bans licenses sources"));
     }
+    run_all(checks, options)
+}
+
+/// What takes too long for every change: looks for what random input, random faults and long life bring to light.
+pub(crate) fn nightly(options: &Options) -> anyhow::Result<()> {
+    let checks = vec![
+        cargo("fuzzing", "xtask fuzz --seconds 60"),
+        cargo("simulations", "xtask simulate --runs 2000 --steps 200"),
+        cargo("soak", "xtask soak --minutes 20"),
+        cargo("kills", "xtask soak --minutes 20 --kill-every 5"),
+        cargo("reproduced release", "xtask release --check"),
+    ];
+    run_all(checks, options)
+}
+
+fn run_all(checks: Vec<Check>, options: &Options) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for check in checks {
         eprintln!("── {}: cargo {}", check.name, check.arguments.join(" "));

@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask ci`, `tidy`, `fuzz`, `simulate`, `bench`, `bounds`, `soak`, `release`.
+//! Project tasks: `cargo xtask ci`, `nightly`, `tidy`, `fuzz`, `simulate`, `bench`, `bounds`, `soak`, `release`.
 //!
 //! One module per task; nothing of the product is imported, so that a broken build can still be checked.
 
@@ -25,6 +25,8 @@ struct Arguments {
 enum Task {
     /// Every check that a change must pass
     Ci(ci::Options),
+    /// What takes hours: fuzzing, simulations, soaks, a release made twice
+    Nightly(ci::Options),
     /// Look for inputs that break decoders and the sync state machine
     Fuzz(fuzz::Options),
     /// Let whole devices live through simulated faults
@@ -51,6 +53,7 @@ fn main() -> anyhow::Result<()> {
     std::env::set_current_dir(workspace()).context("entering the workspace")?;
     match arguments.task {
         Task::Ci(options) => ci::run(&options),
+        Task::Nightly(options) => ci::nightly(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Simulate(options) => simulate::run(&options),
         Task::Tidy => tidy::run(),
