@@ -6,6 +6,7 @@ mod checkpoint_tests;
 pub mod conflicts;
 mod folders;
 pub mod history;
+mod locks;
 mod recovery;
 mod report;
 mod retention;
@@ -21,7 +22,7 @@ use std::{
 
 use ouisync_model::id::{FolderId, InvitationId};
 use ouisync_net::{address::DeviceAddress, endpoint::Endpoint};
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -33,10 +34,11 @@ use crate::{
     home::Home,
     housekeeping::Housekeeping,
     key_ring::KeyRing,
-    keys::{Keys, ways::Chosen},
+    keys::Keys,
     network::Network,
     port::Port,
-    status::{DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role, Sealing},
+    shared::lock,
+    status::{DeviceInfo, EngineEvent, FolderSummary, MemberInfo, NewInvitation, Role},
     surroundings::{Real, Surroundings},
     view::FolderView,
 };
@@ -92,6 +94,8 @@ struct Inner {
     broken: Mutex<BTreeMap<FolderId, BrokenFolder>>,
     events: broadcast::Sender<EngineEvent>,
     stopping: CancellationToken,
+    /// What makes time pass for the folders, where that happens by itself.
+    ticking: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A folder that could not be opened, and why.
@@ -115,7 +119,8 @@ impl Engine {
             bind::bind(keys, listen, lan).await
         })
         .await?;
-        tokio::spawn(engine.clone().tick());
+        let ticking = tokio::spawn(engine.clone().tick());
+        *lock(&engine.inner.ticking) = Some(ticking);
         info!(device = %engine.inner.keys.device().key().device(), "started");
         Ok(engine)
     }
@@ -158,6 +163,7 @@ impl Engine {
             broken: Mutex::default(),
             events,
             stopping: CancellationToken::new(),
+            ticking: Mutex::default(),
         };
         let engine = Self {
             inner: Arc::new(inner),
@@ -316,120 +322,6 @@ impl Engine {
             .ok_or_else(|| self.why_not(name))
     }
 
-    /// Sets or changes the passphrase that seals reading secrets. `old` is needed when one is set.
-    pub async fn set_passphrase(
-        &self,
-        old: Option<String>,
-        new: String,
-    ) -> Result<(), EngineError> {
-        let keys = self.inner.keys.clone();
-        let (old, new) = (
-            old.map(zeroize::Zeroizing::new),
-            zeroize::Zeroizing::new(new),
-        );
-        blocking(move || keys.set_passphrase(old.as_ref().map(|old| old.as_str()), &new)).await
-    }
-
-    /// What seals the reading secrets.
-    pub fn sealing(&self) -> Sealing {
-        self.inner.keys.sealing()
-    }
-
-    /// Seals the reading secrets by a key in the operating system's key ring, in place of the machine's key or of the passphrase,
-    /// which is needed where one is set.
-    pub async fn enable_key_ring(&self, passphrase: Option<String>) -> Result<(), EngineError> {
-        let keys = self.inner.keys.clone();
-        let passphrase = passphrase.map(zeroize::Zeroizing::new);
-        blocking(move || {
-            keys.enable_ring(passphrase.as_ref().map(|passphrase| passphrase.as_str()))
-        })
-        .await
-    }
-
-    /// Seals the reading secrets by the machine's key instead of the key ring. Locked folders are unlocked by it; returns all that
-    /// are readable, so that the caller attaches their views.
-    pub async fn disable_key_ring(&self) -> Result<Vec<FolderSummary>, EngineError> {
-        if self.sealing() != Sealing::KeyRing {
-            return Err(EngineError::KeyRingUnused);
-        }
-        let summaries = self.unlock(None, None).await?;
-        let keys = self.inner.keys.clone();
-        blocking(move || keys.disable_ring()).await?;
-        Ok(summaries)
-    }
-
-    /// Forgets the secrets of a folder (all without one) until `unlock`.
-    pub async fn lock(&self, folder: Option<FolderId>) -> Result<(), EngineError> {
-        if self.sealing() == Sealing::Machine {
-            return Err(EngineError::NoPassphrase);
-        }
-        for folder in self.chosen(folder)? {
-            // A safe has nothing to lock.
-            if self.inner.keys.open_record(&folder.shared.id).is_some() {
-                self.inner.keys.lock(&folder.shared.id)?;
-                folder.run(super::folder::Folder::lock).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens folders that the passphrase or the key ring opens (no passphrase is needed then); returns those now readable, so that the caller attaches their views.
-    pub async fn unlock(
-        &self,
-        folder: Option<FolderId>,
-        passphrase: Option<String>,
-    ) -> Result<Vec<FolderSummary>, EngineError> {
-        let chosen = folder.map_or(Chosen::All, Chosen::Folder);
-        self.unlock_chosen(chosen, passphrase).await
-    }
-
-    /// Like [`Self::unlock`], for the folder of a name that is sealed until then: after a start nobody can tell which locked folder
-    /// has it.
-    pub async fn unlock_named(
-        &self,
-        name: &str,
-        passphrase: Option<String>,
-    ) -> Result<Vec<FolderSummary>, EngineError> {
-        let chosen = Chosen::Named(name.to_owned());
-        let opened = self.unlock_chosen(chosen, passphrase).await?;
-        if opened.is_empty() {
-            return Err(EngineError::UnknownFolder(name.to_owned()));
-        }
-        Ok(opened)
-    }
-
-    async fn unlock_chosen(
-        &self,
-        chosen: Chosen,
-        passphrase: Option<String>,
-    ) -> Result<Vec<FolderSummary>, EngineError> {
-        let keys = self.inner.keys.clone();
-        let passphrase = passphrase.map(zeroize::Zeroizing::new);
-        let open = move || {
-            keys.unlock(
-                &chosen,
-                passphrase.as_ref().map(|passphrase| passphrase.as_str()),
-            )
-        };
-        let opened = blocking(open).await?;
-        let mut summaries = Vec::new();
-        for id in opened {
-            let Some(record) = self.inner.keys.open_record(&id) else {
-                continue;
-            };
-            let Ok(folder) = self.folder(&id) else {
-                continue;
-            };
-            let (identity, keys) = folders::opened(&record)?;
-            folder.shared.set_name(record.name.clone());
-            folder
-                .run(move |folder| folder.unlock(identity, keys))
-                .await?;
-            summaries.push(self.summary(&folder));
-        }
-        Ok(summaries)
-    }
-
     /// Stops a folder (all without one): its channels to peers close, and nothing is recorded or applied.
     pub async fn pause(&self, folder: Option<FolderId>) -> Result<(), EngineError> {
         let chosen = self.chosen(folder)?;
@@ -526,6 +418,11 @@ impl Engine {
         // A failure here was reported by the folder's thread.
         let _ = ended.await;
         self.inner.network.close().await;
+        let ticking = lock(&self.inner.ticking).take();
+        if let Some(ticking) = ticking {
+            // It holds the home, which may be opened again from here on.
+            let _ = ticking.await;
+        }
     }
 
     fn running(&self) -> Vec<Arc<RunningFolder>> {

@@ -25,15 +25,11 @@ use ouisync_crypto::{
     invitation::InvitationSecret,
     keys::FolderKeys,
     proof::{Exporter, Side},
-    roster::{Roster, statement::RosterAction},
+    roster::Roster,
 };
-use ouisync_model::id::{DeviceId, EpochId, FolderId, InvitationId, MemberId};
+use ouisync_model::id::{DeviceId, EpochId, FolderId, MemberId};
 use ouisync_store::store::Store;
-use ouisync_sync::{
-    codec::ClosedReason,
-    folder::{FolderSync, Limits, PeerKey},
-    handshake::{Credential, CredentialKind},
-};
+use ouisync_sync::folder::{FolderSync, Limits, PeerKey};
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -506,82 +502,6 @@ impl Folder {
     pub(crate) fn own_member(&self) -> Option<MemberId> {
         let identity = self.identity.as_ref().map(MemberIdentity::member);
         identity.or(self.sealed_member)
-    }
-
-    /// What proves to peers that this device has the folder.
-    fn publish_credentials(&mut self) {
-        let current = self
-            .roster()
-            .state()
-            .current_epoch()
-            .map(|epoch| epoch.epoch);
-        if std::mem::replace(&mut self.epoch, current) != current {
-            self.sync.epoch_changed();
-        }
-        let mut credentials: Vec<_> = self
-            .keys
-            .epochs()
-            .map(|(epoch, keys)| Credential {
-                folder: self.id,
-                kind: CredentialKind::Epoch {
-                    generation: keys.generation,
-                    epoch: *epoch,
-                    current: Some(*epoch) == current,
-                },
-                key: keys.secret.store_secret().peer_auth_key(),
-            })
-            .collect();
-        let mut invitations = self.invitations();
-        if let Some(secret) = &self.joining
-            && credentials.is_empty()
-        {
-            let invitation = secret.invitation();
-            invitations.insert(invitation, CredentialKind::Invitation(invitation));
-        }
-        // Who was removed, or came too late to be let in, proves nothing; nor is a paused folder to be found.
-        if self.paused || self.is_removed() || self.is_outside() {
-            credentials.clear();
-            invitations.clear();
-        }
-        credentials.extend(
-            invitations
-                .into_iter()
-                .map(|(invitation, kind)| Credential {
-                    folder: self.id,
-                    kind,
-                    key: ouisync_crypto::keys::PeerAuthKey::of_invitation(&invitation),
-                }),
-        );
-        self.sender.set_credentials(credentials);
-        self.network.credentials_changed();
-    }
-
-    /// All invitations and whether they are accepted. Notes when that changes by itself.
-    fn invitations(&mut self) -> BTreeMap<InvitationId, CredentialKind> {
-        let now = self.seconds();
-        let roster = &self.sync.facts().roster;
-        let mut invitations = BTreeMap::new();
-        for entry in roster.entries() {
-            if let RosterAction::Invite { invitation, .. } = &entry.statement().action {
-                invitations.insert(
-                    *invitation,
-                    CredentialKind::Closed(*invitation, ClosedReason::Spent),
-                );
-            }
-        }
-        let mut next = None;
-        for open in roster.state().open_invitations() {
-            let invitation = open.invitation;
-            let kind = if open.is_expired(now) {
-                CredentialKind::Closed(invitation, ClosedReason::Expired)
-            } else {
-                next = [next, open.expires].into_iter().flatten().min();
-                CredentialKind::Invitation(invitation)
-            };
-            invitations.insert(invitation, kind);
-        }
-        self.next_expiry = next;
-        invitations
     }
 
     /// This device has entered the folder, and the roster doesn't know its key (any more): another device used the

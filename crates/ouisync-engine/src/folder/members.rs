@@ -10,12 +10,15 @@ use ouisync_crypto::{
         build::NewInvitation as InvitationDraft,
         secrets::Holder,
         state::Member,
-        statement::{LastCommit, RosterEntry},
+        statement::{LastCommit, RosterAction, RosterEntry},
     },
     secret::EpochSecret,
 };
 use ouisync_model::id::{InvitationId, MemberId};
-use ouisync_sync::codec::ClosedReason;
+use ouisync_sync::{
+    codec::ClosedReason,
+    handshake::{Credential, CredentialKind},
+};
 use tracing::{info, warn};
 
 use super::Folder;
@@ -60,6 +63,82 @@ impl Folder {
         self.shared.set_names(self.names());
         self.judge_claims();
         Ok(())
+    }
+
+    /// What proves to peers that this device has the folder.
+    pub(super) fn publish_credentials(&mut self) {
+        let current = self
+            .roster()
+            .state()
+            .current_epoch()
+            .map(|epoch| epoch.epoch);
+        if std::mem::replace(&mut self.epoch, current) != current {
+            self.sync.epoch_changed();
+        }
+        let mut credentials: Vec<_> = self
+            .keys
+            .epochs()
+            .map(|(epoch, keys)| Credential {
+                folder: self.id,
+                kind: CredentialKind::Epoch {
+                    generation: keys.generation,
+                    epoch: *epoch,
+                    current: Some(*epoch) == current,
+                },
+                key: keys.secret.store_secret().peer_auth_key(),
+            })
+            .collect();
+        let mut invitations = self.invitations();
+        if let Some(secret) = &self.joining
+            && credentials.is_empty()
+        {
+            let invitation = secret.invitation();
+            invitations.insert(invitation, CredentialKind::Invitation(invitation));
+        }
+        // Who was removed, or came too late to be let in, proves nothing; nor is a paused folder to be found.
+        if self.paused || self.is_removed() || self.is_outside() {
+            credentials.clear();
+            invitations.clear();
+        }
+        credentials.extend(
+            invitations
+                .into_iter()
+                .map(|(invitation, kind)| Credential {
+                    folder: self.id,
+                    kind,
+                    key: ouisync_crypto::keys::PeerAuthKey::of_invitation(&invitation),
+                }),
+        );
+        self.sender.set_credentials(credentials);
+        self.network.credentials_changed();
+    }
+
+    /// All invitations and whether they are accepted. Notes when that changes by itself.
+    fn invitations(&mut self) -> BTreeMap<InvitationId, CredentialKind> {
+        let now = self.seconds();
+        let roster = &self.sync.facts().roster;
+        let mut invitations = BTreeMap::new();
+        for entry in roster.entries() {
+            if let RosterAction::Invite { invitation, .. } = &entry.statement().action {
+                invitations.insert(
+                    *invitation,
+                    CredentialKind::Closed(*invitation, ClosedReason::Spent),
+                );
+            }
+        }
+        let mut next = None;
+        for open in roster.state().open_invitations() {
+            let invitation = open.invitation;
+            let kind = if open.is_expired(now) {
+                CredentialKind::Closed(invitation, ClosedReason::Expired)
+            } else {
+                next = [next, open.expires].into_iter().flatten().min();
+                CredentialKind::Invitation(invitation)
+            };
+            invitations.insert(invitation, kind);
+        }
+        self.next_expiry = next;
+        invitations
     }
 
     /// Learns epoch secrets from the roster, and keeps them.
@@ -135,7 +214,7 @@ impl Folder {
         let Some(open) = state.open_invitation(&invitation) else {
             let known = self.roster().entries().any(|entry| {
                 matches!(&entry.statement().action,
-                    ouisync_crypto::roster::statement::RosterAction::Invite { invitation: id, .. } if *id == invitation)
+                    RosterAction::Invite { invitation: id, .. } if *id == invitation)
             });
             // Otherwise the peer that answered doesn't have it yet.
             if known {
