@@ -26,7 +26,7 @@ use ouisync_sync::{
 };
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 use crate::{
     command::{Command, FolderSender, NewPeer},
@@ -215,6 +215,7 @@ impl Session {
     /// Handles a control message of the peer; gives what is for a folder. `Err` says how it broke the protocol.
     fn received(&mut self, bytes: &[u8]) -> Result<Option<(Route, FolderMessage)>, String> {
         let message = codec::decode(bytes).map_err(|error| error.to_string())?;
+        trace!(peer = %self.handle.peer(), ?message, "received");
         self.handshake
             .message(&message)
             .map_err(|error| error.to_string())?;

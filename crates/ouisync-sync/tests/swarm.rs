@@ -151,6 +151,28 @@ fn both_branches_of_a_fork_are_exchanged() {
 }
 
 #[test]
+fn who_lacks_the_roster_is_not_dropped_for_a_fork() {
+    let mut network = Network::new(8);
+    let nodes: Vec<_> = (0..2).map(|_| network.add_node()).collect();
+    let author = network.author(nodes[0]);
+    network.set_author(nodes[1], author);
+    network.commit(nodes[0], &[size(0)]);
+    network.commit(nodes[1], &[size(0)]);
+    network.connect(nodes[0], nodes[1], LinkConfig::default());
+    assert!(network.run_until(MINUTE, Network::converged));
+    assert!(network.sync(nodes[0]).facts().is_forked(&author));
+    // The one that a restored device takes its new key by, say.
+    network.sync_mut(nodes[0]).facts_mut().add_entry(7);
+    network.sync_mut(nodes[0]).roster_changed();
+    network.settle(nodes[0]);
+    let behind = network.add_node();
+    network.connect(nodes[0], behind, LinkConfig::default());
+    assert!(network.run_until(MINUTE, |network| network.converged()
+        && network.all_acknowledged()));
+    assert!(network.sync(behind).facts().is_forked(&author));
+}
+
+#[test]
 fn swarms_converge_over_partitions_and_crashes() {
     for seed in seeds(18) {
         let _replay = Replay(seed);

@@ -427,8 +427,10 @@ impl<F: FolderFacts> FolderSync<F> {
         self.flush_lists(peer);
     }
 
+    /// Not before its Heads came: until then it may still lack our roster, and takes no list.
     fn flush_lists(&mut self, peer: PeerKey) {
         while let Some(state) = self.peers.get_mut(&peer)
+            && state.commits.heard
             && state.unsent <= self.limits.unsent
             && let Some(author) = state.commits.lists_owed.pop_first()
         {

@@ -67,8 +67,9 @@ fn main() -> std::process::ExitCode {
             (Some(failure), Some(shrunk)) => {
                 println!("seed {seed}: {failure}");
                 if options.shrink > 0 {
-                    println!("the shortest list of steps found that fails:");
-                    shrunk.steps.iter().for_each(|step| println!("  {step}"));
+                    println!("{} steps suffice:", shrunk.steps.len());
+                    tracing::info!("the short run");
+                    shrunk.run().log.iter().for_each(|line| println!("{line}"));
                 }
                 println!(
                     "again: cargo xtask simulate --seed {seed} --steps {} --log",

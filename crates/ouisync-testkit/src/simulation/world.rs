@@ -8,7 +8,10 @@ use std::{
 };
 
 use ouisync_engine::{
-    engine::InvitationOptions, housekeeping::Housekeeping, status::Role, view::FolderView,
+    engine::InvitationOptions,
+    housekeeping::Housekeeping,
+    status::{Problem, Role},
+    view::FolderView,
 };
 use ouisync_model::id::{CommitId, FolderId};
 use ouisync_store::backend::faulty::{Fault, Loss};
@@ -564,12 +567,30 @@ impl<'a> World<'a> {
             self.events
                 .retain(|_, event| !matches!(event, Event::Dies(..) | Event::Starts(_)));
             self.start(device)?;
+            // A folder that could not be opened says that it wants a restart.
+            let engine = self.engine(device)?;
+            let status = self.wait(engine.status(self.folder()?)).map_err(text)?;
+            let closed = |problem: &Problem| problem.message.contains("could not be opened");
+            if status.problems.iter().any(closed) {
+                self.crash(device, Loss::Nothing)?;
+                self.start(device)?;
+            }
             self.unlock(device)?;
             self.resume(device)?;
             self.lift(device)?;
         }
         for link in self.links.values_mut() {
             (link.cut_until, link.slow_until) = (Duration::ZERO, Duration::ZERO);
+        }
+        // Where all went through one safe, and it was removed, others find each other.
+        if (0..self.devices.len()).any(|device| self.is_gone(device)) {
+            for first in 0..self.devices.len() {
+                for second in first + 1..self.devices.len() {
+                    if !self.links.contains_key(&Pair(first, second)) {
+                        self.add_link(Pair(first, second));
+                    }
+                }
+            }
         }
         self.repair()?;
         let begun = self.time.elapsed();
@@ -580,7 +601,8 @@ impl<'a> World<'a> {
                 return Ok(());
             }
             if self.time.elapsed() - begun > PATIENCE {
-                return Err(format!("not of one mind: {}", apart.unwrap_or_default()));
+                let apart = apart.unwrap_or_default();
+                return Err(format!("not of one mind: {apart}"));
             }
         }
     }

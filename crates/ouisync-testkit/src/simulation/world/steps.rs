@@ -10,6 +10,7 @@ use ouisync_engine::{
     retention::{Keep, Limits, PolicyChange},
     status::Role,
 };
+use ouisync_model::id::PackId;
 use ouisync_store::backend::faulty::{Fault, Loss};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -154,6 +155,21 @@ impl World<'_> {
         let files = disks.iter().flat_map(|disk| disk.files());
         let packs = files.map(|(path, _)| path);
         packs.filter(|path| path.starts_with("packs")).collect()
+    }
+
+    /// Who has files of these packs.
+    pub(in crate::simulation) fn holders(&self, packs: &[PackId]) -> Vec<(PackId, Vec<usize>)> {
+        let has = |device: usize, pack: &PackId| {
+            let name = pack.to_string();
+            self.packs_of(device)
+                .iter()
+                .any(|path| path.ends_with(&name))
+        };
+        let holders = packs.iter().map(|pack| {
+            let devices = (0..self.devices.len()).filter(|device| has(*device, pack));
+            (*pack, devices.collect())
+        });
+        holders.collect()
     }
 
     /// Of members other than this one, somebody has the pack unharmed.
