@@ -366,6 +366,10 @@ impl Folder {
         let judged = self.was_judged()?;
         self.roster_grew(!judged)?;
         self.rotate_if_owed();
+        // What came before a crash and was not durable yet is promised to nobody before it is.
+        if !self.store.pending_packs().is_empty() {
+            self.flusher.wake();
+        }
         Ok(())
     }
 

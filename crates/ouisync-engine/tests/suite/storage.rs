@@ -12,8 +12,9 @@ use std::{
 use ouisync_engine::{
     error::ErrorKind,
     housekeeping::Housekeeping,
-    status::{FolderState, Role},
+    status::{FolderState, PeerStatus, Role},
 };
+use ouisync_store::store::{Store, StoreOptions};
 
 use crate::device::{Device, eventually, files_below, noise, packs_of, quick};
 
@@ -244,4 +245,35 @@ async fn a_folder_that_cannot_be_opened_stops_no_other() {
         ErrorKind::NotFound
     );
     assert!(!alice.store(broken).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_kill_left_undurable_is_acknowledged_after_the_next_start() {
+    let (alice, mut safe) = (Device::start("alice").await, Device::start("safe").await);
+    let folder = alice.create().await;
+    safe.join(&alice.invite(folder, Role::Safe).await).await;
+    alice.write(folder, "precious", &noise(50_000));
+    alice.wait(folder).await;
+    safe.stop().await;
+    // As a process that was killed leaves it: a pack has come, and its file wasn't synced yet.
+    let store = Store::open_directory(safe.store(folder), StoreOptions::default()).unwrap();
+    let (pack, size) = store.live_packs(None, 1).unwrap()[0];
+    let bytes = store.read_frames(pack, 0, size.frames()).unwrap();
+    store.report_damaged(pack).unwrap();
+    store.repair().unwrap();
+    store.receive_pack(pack, &bytes).unwrap();
+    assert_eq!(store.pending_packs(), [pack]);
+    drop(store);
+
+    safe.go_on().await;
+    safe.meet(&alice).await;
+    alice
+        .becomes(folder, "sure that the safe has all", |status| {
+            let safe = |peer: &&PeerStatus| peer.connected && peer.role == Some(Role::Safe);
+            let mut peers = status.peers.iter();
+            peers.find(safe).is_some_and(|peer| peer.missing_bytes == 0)
+                && status.state == FolderState::Synced
+        })
+        .await;
+    alice.wait(folder).await;
 }

@@ -14,6 +14,9 @@ struct Options {
     /// Runs
     #[arg(long, default_value_t = 1)]
     runs: u64,
+    /// Takes the steps from this file, a list in JSON as `shrunk` of a run told in JSON, in place of drawing them
+    #[arg(long)]
+    script: Option<std::path::PathBuf>,
     /// Tells in JSON
     #[arg(long)]
     json: bool,
@@ -35,7 +38,11 @@ fn main() -> std::process::ExitCode {
         .init();
     let mut failed = 0;
     for seed in options.seed..options.seed + options.runs {
-        let plan = Plan::new(seed, options.steps);
+        let mut plan = Plan::new(seed, options.steps);
+        if let Some(script) = &options.script {
+            let steps = std::fs::read(script).expect("the script can be read");
+            plan.steps = serde_json::from_slice(&steps).expect("the script is a list of steps");
+        }
         let begun = std::time::Instant::now();
         let outcome = plan.run();
         let took = begun.elapsed().as_secs_f64();
