@@ -66,17 +66,17 @@ fn draw(rng: &mut StdRng) -> Step {
     let link = rng.random_range(0..60);
     let seconds = rng.random_range(1..30);
     match rng.random_range(0..1000) {
-        0..220 => Step::Pass {
+        0..200 => Step::Pass {
             milliseconds: 1 << rng.random_range(2..16),
         },
-        220..680 => Step::Edit {
+        200..620 => Step::Edit {
             device,
             choice: rng.random(),
         },
-        680..730 => Step::Break { link },
-        730..790 => Step::Cut { link, seconds },
-        790..810 => Step::Slow { link, seconds },
-        810..870 => Step::Crash {
+        620..660 => Step::Break { link },
+        660..710 => Step::Cut { link, seconds },
+        710..730 => Step::Slow { link, seconds },
+        730..800 => Step::Crash {
             device,
             after: match rng.random_range(0..3) {
                 0 => 0,
@@ -85,16 +85,16 @@ fn draw(rng: &mut StdRng) -> Step {
             power: rng.random::<bool>().then(|| rng.random()),
             seconds: rng.random_range(0..10),
         },
-        870..890 => Step::Full {
+        800..820 => Step::Full {
             device,
             room: rng.random_range(0..400_000),
             seconds,
         },
-        890..910 => Step::Rot {
+        820..840 => Step::Rot {
             device,
             choice: rng.random(),
         },
-        910..920 => Step::Jump {
+        840..855 => Step::Jump {
             device,
             seconds: match rng.random_range(0..3) {
                 0 => rng.random_range(-100..100),
@@ -102,13 +102,13 @@ fn draw(rng: &mut StdRng) -> Step {
                 _ => 10 * 365 * 86_400,
             },
         },
-        920..935 => Step::Backup { device },
-        935..945 => Step::Restore { device },
-        945..960 => Step::Lock { device, seconds },
-        960..970 => Step::Pause { device, seconds },
-        970..978 => Step::Join { role: rng.random() },
-        978..984 => Step::Remove { device },
-        984..992 => Step::Quota {
+        855..880 => Step::Backup { device },
+        880..905 => Step::Restore { device },
+        905..925 => Step::Lock { device, seconds },
+        925..940 => Step::Pause { device, seconds },
+        940..955 => Step::Join { role: rng.random() },
+        955..967 => Step::Remove { device },
+        967..982 => Step::Quota {
             device,
             bytes: rng.random::<bool>().then(|| rng.random_range(0..2_000_000)),
         },

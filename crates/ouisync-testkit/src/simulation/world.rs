@@ -185,25 +185,27 @@ impl<'a> World<'a> {
         let founded = self.runtime.block_on(owner.create_folder(&name));
         self.folder = Some(founded.map_err(text)?.folder);
         for device in 1..roles.len() {
-            self.invite(device)?;
+            let link = self.invitation(self.devices[device].role)?;
+            self.join(device, &link)?;
         }
         self.pass(Duration::from_secs(8))
     }
 
-    pub(super) fn invite(&mut self, device: usize) -> Result<(), String> {
+    /// The owner's invitation for one device.
+    fn invitation(&mut self, role: Role) -> Result<String, String> {
         let options = InvitationOptions {
-            role: self.devices[device].role,
+            role,
             uses: 1,
             expires: None,
         };
-        let folder = self.folder()?;
         let owner = self.engine(0)?.clone();
-        let invitation = self.runtime.block_on(owner.invite(folder, options));
-        let link = invitation.map_err(text)?.link;
+        let invitation = self.wait(owner.invite(self.folder()?, options));
+        Ok(invitation.map_err(text)?.link)
+    }
+
+    fn join(&mut self, device: usize, link: &str) -> Result<(), String> {
         let joiner = self.engine(device)?.clone();
-        let joined = self
-            .runtime
-            .block_on(joiner.join(&link, None, Duration::ZERO));
+        let joined = self.wait(joiner.join(link, None, Duration::ZERO));
         joined.map_err(text)?;
         self.settle(0)?;
         self.settle(device)

@@ -85,7 +85,9 @@ impl World<'_> {
             Step::Pause { device, seconds } => {
                 let device = device % count;
                 if let Ok(engine) = self.engine(device).cloned() {
-                    self.wait(engine.pause(None)).map_err(text)?;
+                    let paused = self.wait(engine.pause(None));
+                    self.log
+                        .note(now, || format!("{device} pauses: {paused:?}"));
                     self.schedule(of_seconds(seconds), Event::Resumes(device));
                 }
                 self.settle(device)
@@ -112,6 +114,10 @@ impl World<'_> {
             Ok((did, written)) => {
                 let commit = written.as_ref().map(|written| written.commit);
                 self.log.note(now, || format!("{device} {did} {commit:?}"));
+                if self.gone.contains(&device) {
+                    // Nobody else gets it; it is kept there.
+                    self.excused.extend(commit);
+                }
                 if device == 0 {
                     let gone = self.gone.iter();
                     let since = gone.flat_map(|gone| Some((*gone, commit?)));
@@ -282,11 +288,20 @@ impl World<'_> {
         }
         let roles = [Role::Writer, Role::Reader, Role::Safe, Role::Owner];
         let role = roles[usize::try_from(role % 4).unwrap_or_default()];
+        // The owner's disk may be about to stop.
+        let link = match self.invitation(role) {
+            Ok(link) => link,
+            Err(error) => {
+                self.log
+                    .note(self.time.elapsed(), || format!("0 can't invite: {error}"));
+                return self.settle(0);
+            }
+        };
         self.add_device(role)?;
         for other in 0..device {
             self.add_link(Pair(other, device));
         }
-        self.invite(device)
+        self.join(device, &link)
     }
 
     fn remove(&mut self, device: usize) -> Result<(), String> {
