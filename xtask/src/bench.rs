@@ -40,7 +40,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "ouisync,ouisync-safe,rsync,syncthing"
+        default_value = "ouisync,ouisync-safe,rsync,rsync-fsync,syncthing"
     )]
     systems: Vec<SystemName>,
     /// Runs, of which the medians are shown
@@ -82,6 +82,8 @@ enum SystemName {
     Ouisync,
     OuisyncSafe,
     Rsync,
+    /// rsync that makes every file durable, as this program does
+    RsyncFsync,
     Syncthing,
 }
 
@@ -148,7 +150,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         for number in 1..=options.runs {
             eprintln!("{system:?}: run {number} of {}", options.runs);
             for session in sessions(&options.only) {
-                if session == [Workload::D] && system == SystemName::Rsync {
+                let rsync = [SystemName::Rsync, SystemName::RsyncFsync];
+                if session == [Workload::D] && rsync.contains(&system) {
                     continue; // It does not watch, so there is no latency.
                 }
                 let directory = tempfile::Builder::new()
@@ -210,7 +213,8 @@ fn run_session(
     binary: Option<&Path>,
 ) -> anyhow::Result<Vec<Row>> {
     let mut system: Box<dyn System> = match (name, binary) {
-        (SystemName::Rsync, _) => Box::new(rsync::Rsync::start(directory)?),
+        (SystemName::Rsync, _) => Box::new(rsync::Rsync::start(directory, false)?),
+        (SystemName::RsyncFsync, _) => Box::new(rsync::Rsync::start(directory, true)?),
         (SystemName::Syncthing, _) => Box::new(syncthing::Syncthing::start(directory)?),
         (SystemName::Ouisync, Some(binary)) => Box::new(ouisync::Direct::start(directory, binary)?),
         (SystemName::OuisyncSafe, Some(binary)) => {

@@ -420,6 +420,7 @@ impl Folder {
             self.shared
                 .fail("the catalogue can't be read; run 'ouisync verify'");
         }
+        self.store.forget_recent();
         self.drop_dismissed();
         self.go_on_with_room();
         self.restart_if_stale();

@@ -187,9 +187,8 @@ impl Port {
                 source,
             })?;
         let sink: PackSink = Box::new(move |pack| {
-            announcer
-                .store
-                .create_pack(&pack.frame_hashes, &pack.bytes)?;
+            let bytes = Bytes::from_owner(pack.bytes);
+            announcer.store.create_pack(&pack.frame_hashes, &bytes)?;
             let mut unannounced = lock(&announcer.unannounced);
             unannounced.bytes += pack.size.bytes();
             unannounced.packs.push((pack.table, pack.size));
@@ -197,6 +196,8 @@ impl Port {
                 // Full: a wake-up is waiting already.
                 let _ = wake.try_send(());
             }
+            drop(unannounced);
+            announcer.store.keep_recent_in_turn(pack.id, bytes);
             Ok(())
         });
         Ok(Ingest::new(keys, self.shared.surroundings.rng(), sink))

@@ -26,7 +26,7 @@ use crate::{
     catalogue::{Draft, PackRecord, Presence, Summary, encode, key, records::Records},
     error::StoreError,
     pack_file,
-    store::incoming::Partial,
+    store::{incoming::Partial, recent::Recent},
 };
 
 pub mod commits;
@@ -34,6 +34,7 @@ mod incoming;
 pub mod notes;
 mod open;
 pub mod packs;
+mod recent;
 mod sync;
 mod wanted;
 
@@ -88,6 +89,7 @@ struct Inner {
     options: StoreOptions,
     /// Never held while files are written or synced. Lock order: `syncing`, a partial, `state`.
     state: Mutex<State>,
+    recent: Recent,
     /// Held by the one `sync_packs` at a time.
     syncing: Mutex<()>,
     /// Makes names in `incoming/` and `trash/` unique.
@@ -174,6 +176,7 @@ impl Store {
                 records,
                 options,
                 state: Mutex::new(state),
+                recent: Recent::default(),
                 syncing: Mutex::new(()),
                 next_file: AtomicU64::new(0),
             }),
@@ -197,6 +200,10 @@ impl Store {
 
     pub(crate) fn records(&self) -> &dyn Records {
         self.inner.records.as_ref()
+    }
+
+    fn recent(&self) -> &Recent {
+        &self.inner.recent
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

@@ -142,8 +142,9 @@ impl Folder {
                 }
                 Output::WriteFrames { pack, first, data } => {
                     let length = data.len() as u64;
-                    if let Err(error) = self.store.write_verified_frames(pack, first, &data) {
-                        self.pack_failed(pack, &error);
+                    match self.store.write_verified_frames(pack, first, &data) {
+                        Ok(_) => self.store.keep_recent(pack, first, data),
+                        Err(error) => self.pack_failed(pack, &error),
                     }
                     self.sync.frames_written(length);
                 }

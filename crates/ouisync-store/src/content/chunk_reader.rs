@@ -254,6 +254,13 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
             let step = (2 * ahead.step)
                 .clamp(most, MOST_AHEAD.max(most))
                 .min(total - first);
+            // Not across the ends of what is written, and kept in memory, at a time.
+            let whole = (first + step) / MOST_AHEAD * MOST_AHEAD;
+            let step = if whole >= first + most {
+                whole - first
+            } else {
+                step
+            };
             let read = match self.source.read_frames(pack, first, step) {
                 // What was not asked for must not be in the way.
                 Err(_) if step > most => self.source.read_frames(pack, first, most),

@@ -311,9 +311,10 @@ impl Store {
         let record = self.whole(pack)?;
         let end = first
             .checked_add(count)
-            .filter(|end| *end <= record.size.frames());
-        if end.is_none() || count == 0 {
-            return Err(StoreError::RangeWrong(pack));
+            .filter(|end| *end <= record.size.frames() && count > 0);
+        let end = end.ok_or(StoreError::RangeWrong(pack))?;
+        if let Some(frames) = self.recent().read(pack, first..end) {
+            return Ok(frames);
         }
         let read = self.backend().read_at(
             &pack_file::path(pack),
