@@ -105,6 +105,11 @@ pub(crate) struct Open {
 }
 
 impl Open {
+    /// Some member reads a large file.
+    pub(crate) fn are_open(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
     /// Follows a step; tells the order of its packs.
     pub(crate) fn follow(&mut self, heard: &Heard) -> Option<Order> {
         let author = heard.step.author;

@@ -196,8 +196,12 @@ impl Port {
                 // Full: a wake-up is waiting already.
                 let _ = wake.try_send(());
             }
+            // Others fetch the packs of a large file while it is read, as quickly as they can.
+            let drafted = unannounced.draft.is_some();
             drop(unannounced);
-            announcer.store.keep_recent_in_turn(pack.id, bytes);
+            if drafted {
+                announcer.store.keep_recent_in_turn(pack.id, bytes);
+            }
             Ok(())
         });
         Ok(Ingest::new(keys, self.shared.surroundings.rng(), sink))

@@ -18,8 +18,7 @@ use ouisync_model::{
     tree::entry::Entry,
 };
 
-use self::ahead::Source;
-pub(super) use self::writer::Writer;
+pub(crate) use self::{ahead::Source, writer::Writer};
 use crate::{
     directories::Slot,
     disk,

@@ -20,7 +20,7 @@ use ouisync_model::{
 };
 
 use crate::{
-    content::{TransferError, Writer},
+    content::{Source, TransferError, Writer},
     disk::{self, Root},
     error::StepError,
     runner::Runner,
@@ -32,8 +32,6 @@ const MOST: usize = 4;
 const MOST_CHUNKS: usize = 256 * 1024;
 /// Bytes written before other work gets its turn.
 const SLICE: u64 = 16 << 20;
-/// Chunks looked for at a time.
-const STEP: usize = 1024;
 /// Bytes that a draft leaves free on the disk, for what the folder needs more.
 const RESERVE: u64 = 256 << 20;
 /// A draft with which nothing happens for so long is dropped.
@@ -97,7 +95,25 @@ impl Draft {
         }
     }
 
-    /// Writes about `budget` bytes more of what is readable.
+    /// The next chunks, of a slice's length.
+    fn next_share(&self) -> FileContent {
+        let mut size = 0;
+        let mut chunks = Vec::new();
+        for chunk in &self.chunks[self.written..] {
+            if size >= SLICE {
+                break;
+            }
+            size += u64::from(chunk.length);
+            chunks.push(*chunk);
+        }
+        FileContent {
+            size,
+            level: 0,
+            data: FileData::Chunks(chunks),
+        }
+    }
+
+    /// Writes a slice more, as far as it is readable.
     fn advance(
         &mut self,
         view: &FolderView,
@@ -105,19 +121,12 @@ impl Draft {
         fresh_name: impl FnOnce() -> Vec<u8>,
     ) -> Result<(), Obstacle> {
         let staging = staging.as_fd();
-        let next = &self.chunks[self.written..];
-        let next = &next[..next.len().min(STEP)];
-        let content = FileContent {
-            size: next.iter().map(|chunk| u64::from(chunk.length)).sum(),
-            level: 0,
-            data: FileData::Chunks(next.to_vec()),
-        };
-        let all = self.written + next.len();
-        let mut stream = view.open(&content).map_err(Obstacle::Engine)?;
+        let content = self.next_share();
+        let stream = view.open(&content).map_err(Obstacle::Engine)?;
+        let mut source = Source::ahead(stream);
         let mut fresh_name = Some(fresh_name);
-        let end = self.at + SLICE;
-        while self.at < end && self.written < all {
-            let bytes = match stream.next_chunk() {
+        loop {
+            let bytes = match source.next_chunk() {
                 Ok(Some((_, bytes))) => bytes,
                 Ok(None) => break,
                 // Not here yet.

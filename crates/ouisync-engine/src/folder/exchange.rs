@@ -143,7 +143,11 @@ impl Folder {
                 Output::WriteFrames { pack, first, data } => {
                     let length = data.len() as u64;
                     match self.store.write_verified_frames(pack, first, &data) {
-                        Ok(_) => self.store.keep_recent(pack, first, data),
+                        // A view puts the file together while it comes.
+                        Ok(_) if self.drafts.are_open() => {
+                            self.store.keep_recent(pack, first, data);
+                        }
+                        Ok(_) => {}
                         Err(error) => self.pack_failed(pack, &error),
                     }
                     self.sync.frames_written(length);

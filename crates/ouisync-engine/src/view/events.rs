@@ -73,13 +73,13 @@ impl ViewEventSender {
                 pending.drafts.append(&mut steps);
                 let parts = pending.drafts.iter().filter_map(|step| step.part.as_ref());
                 if parts.map(|part| part.chunks.len()).sum::<usize>() > DRAFTED {
-                    // What comes after a gap belongs to nothing.
+                    // What comes after a gap belongs to nothing. One step stays at least: it was told.
                     for step in &mut pending.drafts {
                         step.part = None;
                     }
-                    pending.drafts.retain(|step| step.ends);
+                    pending.drafts.dedup();
                 }
-                first && !pending.drafts.is_empty()
+                first
             }
             ViewEvent::PacksArrived(mut packs) => {
                 let first = pending.packs.is_empty() && !packs.is_empty();
@@ -166,6 +166,11 @@ impl ViewEvents {
 
 #[cfg(test)]
 mod tests {
+    use ouisync_model::{
+        id::{ChunkId, MemberId},
+        operation::{ChunkRef, DraftPart},
+    };
+
     use super::*;
 
     #[tokio::test]
@@ -195,6 +200,33 @@ mod tests {
                 ViewEvent::Closed
             ]
         );
+    }
+
+    #[test]
+    fn drafts_that_a_stuck_view_does_not_take_are_dropped() {
+        let (sender, mut events) = view_events();
+        let author = MemberId::from_bytes([1; 32]);
+        let chunk = ChunkRef {
+            chunk: ChunkId::from_bytes([2; 32]),
+            length: 10,
+        };
+        let part = |offset| DraftPart {
+            offset,
+            chunks: vec![chunk; DRAFTED / 4],
+        };
+        let step = |part, ends| DraftStep { author, part, ends };
+        let told: usize = (0..100)
+            .map(|number| ViewEvent::Drafts(vec![step(Some(part(number)), false)]))
+            .filter(|event| sender.send(event.clone()))
+            .count();
+        assert_eq!(told, 1);
+        let Some(ViewEvent::Drafts(steps)) = events.try_recv() else {
+            panic!("what was told is heard");
+        };
+        let chunks = steps.iter().filter_map(|step| step.part.as_ref());
+        assert!(chunks.map(|part| part.chunks.len()).sum::<usize>() <= DRAFTED);
+        assert!(steps.len() < 10, "{}", steps.len());
+        assert!(events.is_empty());
     }
 
     #[test]

@@ -14,24 +14,24 @@ const WAITING: usize = 4;
 type Next = Result<Option<(u64, Bytes)>, EngineError>;
 
 /// Where content comes from, chunk by chunk.
-pub(super) enum Source {
+pub(crate) enum Source {
     Here(Box<dyn ContentStream>),
     Ahead(Ahead),
 }
 
 /// The thread; ends when this is dropped.
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     chunks: Option<Receiver<Next>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Source {
-    pub(super) fn new(stream: Box<dyn ContentStream>) -> Self {
+    pub(crate) fn new(stream: Box<dyn ContentStream>) -> Self {
         Self::Here(stream)
     }
 
     /// Reads ahead; nothing can be skipped then.
-    pub(super) fn ahead(stream: Box<dyn ContentStream>) -> Self {
+    pub(crate) fn ahead(stream: Box<dyn ContentStream>) -> Self {
         let (send, chunks) = sync_channel(WAITING);
         // The stream follows by a channel: a thread that can't be had must not take it along.
         let (give, take) = sync_channel::<Box<dyn ContentStream>>(1);
@@ -59,7 +59,7 @@ impl Source {
     }
 
     /// The next chunk with its offset in the file; `None` at the end.
-    pub(super) fn next_chunk(&mut self) -> Next {
+    pub(crate) fn next_chunk(&mut self) -> Next {
         match self {
             Self::Here(stream) => stream.next_chunk(),
             Self::Ahead(ahead) => match ahead.chunks.as_ref().map(Receiver::recv) {
@@ -70,7 +70,7 @@ impl Source {
     }
 
     /// Passes over the next chunk.
-    pub(super) fn skip_chunk(&mut self) -> Result<(), EngineError> {
+    pub(crate) fn skip_chunk(&mut self) -> Result<(), EngineError> {
         match self {
             Self::Here(stream) => stream.skip_chunk(),
             Self::Ahead(_) => self.next_chunk().map(drop),
