@@ -187,20 +187,15 @@ impl Port {
                 source,
             })?;
         let sink: PackSink = Box::new(move |pack| {
-            let bytes = Bytes::from_owner(pack.bytes);
-            announcer.store.create_pack(&pack.frame_hashes, &bytes)?;
+            announcer
+                .store
+                .create_pack(&pack.frame_hashes, &pack.bytes)?;
             let mut unannounced = lock(&announcer.unannounced);
             unannounced.bytes += pack.size.bytes();
             unannounced.packs.push((pack.table, pack.size));
             if unannounced.bytes >= ANNOUNCE_BYTES {
                 // Full: a wake-up is waiting already.
                 let _ = wake.try_send(());
-            }
-            // Others fetch the packs of a large file while it is read, as quickly as they can.
-            let drafted = unannounced.draft.is_some();
-            drop(unannounced);
-            if drafted {
-                announcer.store.keep_recent_in_turn(pack.id, bytes);
             }
             Ok(())
         });

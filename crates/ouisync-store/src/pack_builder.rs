@@ -101,12 +101,6 @@ impl Deref for PackBytes {
     }
 }
 
-impl AsRef<[u8]> for PackBytes {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
 impl Drop for PackBytes {
     fn drop(&mut self) {
         self.buffers.give_back(std::mem::take(&mut self.bytes));

@@ -1,13 +1,13 @@
-//! Frames that were written a moment ago, in memory: a peer or a view is likely to read them next, and the disk has enough to do.
+//! Frames that came a moment ago, in memory: who puts a file together while it comes reads them next, and the disk has enough to do.
 //!
-//! Packs never change, so nothing here can be out of date; whether a pack may be read is asked of the catalogue each time. What was
-//! kept is kept until it is read to its end or too old, so that who reads in the order of writing finds what comes next; what
+//! Packs never change, so nothing here can be out of date; whether a pack may be read is asked of the catalogue each time. What is
+//! kept stays until it is read to its end or too old, so that who reads in the order of writing finds what comes next; what
 //! comes while there is no room is read from the disk.
 
 use std::{
     collections::VecDeque,
     ops::Range,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,14 +21,10 @@ use super::Store;
 const ROOM: usize = 32 << 20;
 /// What nobody has read after this time goes.
 const AGE: Duration = Duration::from_secs(5);
-/// A writer waits for room only while readers make some this often: at less than 160 MB/s it would only be held up.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     kept: Mutex<Kept>,
-    /// There is more room.
-    drained: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +32,6 @@ struct Kept {
     /// In the order of writing.
     pieces: VecDeque<Piece>,
     bytes: usize,
-    /// When a piece was last read to its end.
-    drained: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -95,7 +89,6 @@ impl Kept {
         let frames = piece.frames.slice(at(range.start)..at(end));
         if end == whole.end {
             self.remove(index);
-            self.drained = Some(Instant::now());
         }
         Some(frames)
     }
@@ -118,20 +111,16 @@ impl Recent {
         }
         let first = kept.take(pack, &range)?;
         let length = range.len() * FRAME_LENGTH;
-        let frames = if first.len() == length {
-            first
-        } else {
-            let mut frames = BytesMut::with_capacity(length);
-            frames.extend_from_slice(&first);
-            while frames.len() < length {
-                let next = range.start + (frames.len() / FRAME_LENGTH) as u32;
-                frames.extend_from_slice(&kept.take(pack, &(next..range.end))?);
-            }
-            frames.freeze()
-        };
-        drop(kept);
-        self.drained.notify_all();
-        Some(frames)
+        if first.len() == length {
+            return Some(first);
+        }
+        let mut frames = BytesMut::with_capacity(length);
+        frames.extend_from_slice(&first);
+        while frames.len() < length {
+            let next = range.start + (frames.len() / FRAME_LENGTH) as u32;
+            frames.extend_from_slice(&kept.take(pack, &(next..range.end))?);
+        }
+        Some(frames.freeze())
     }
 }
 
@@ -143,25 +132,6 @@ impl Store {
         kept.forget_old();
         if kept.has_room(frames.len()) {
             kept.push(pack, first, frames);
-        }
-    }
-
-    /// [`Self::keep_recent`] of a whole pack by whoever can wait: while others read what was kept before, and do so quickly, until there is
-    /// room.
-    pub fn keep_recent_in_turn(&self, pack: PackId, frames: Bytes) {
-        let recent = self.recent();
-        let mut kept = recent.kept();
-        loop {
-            kept.forget_old();
-            if kept.has_room(frames.len()) {
-                return kept.push(pack, 0, frames);
-            }
-            let since = kept.drained.map_or(PATIENCE, |drained| drained.elapsed());
-            let Some(left) = PATIENCE.checked_sub(since).filter(|left| !left.is_zero()) else {
-                return;
-            };
-            let waited = recent.drained.wait_timeout(kept, left);
-            kept = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
