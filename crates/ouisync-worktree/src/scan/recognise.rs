@@ -163,38 +163,44 @@ impl Runner {
         Ok(())
     }
 
-    /// Leaves what is gone for a later pass.
+    /// Leaves what is gone for a later pass, except where something else is at its place now: the place can't be both.
     pub(crate) fn put_back(
         &mut self,
         pass: &mut Pass,
         recognised: &mut Recognised,
     ) -> Result<(), StepError> {
+        let came = recognised
+            .created
+            .iter()
+            .chain(recognised.moves.iter().map(|moved| &moved.to));
+        let taken: HashSet<(Slot, Name)> =
+            came.map(|found| (found.slot, found.name.clone())).collect();
         for missed in std::mem::take(&mut recognised.deleted) {
-            if self.stored(missed.slot, &missed.name)?.is_none() {
-                self.put(
-                    missed.slot,
-                    &missed.name,
-                    Some(Stored {
-                        base: Some(missed.record),
-                        intent: None,
-                    }),
-                )?;
+            let place = (missed.slot, missed.name);
+            if taken.contains(&place) || self.stored(place.0, &place.1)?.is_some() {
+                recognised.deleted.push(Missed {
+                    slot: place.0,
+                    name: place.1,
+                    record: missed.record,
+                });
+                continue;
             }
-            self.queue_scan(missed.slot, Scope::Names([missed.name].into()));
+            let stored = Stored::of(missed.record);
+            self.put(place.0, &place.1, stored)?;
+            self.queue_scan(place.0, Scope::Names([place.1].into()));
         }
-        for (_, limbo) in pass.limbo.drain() {
-            if self.stored(limbo.parent, &limbo.name)?.is_none() {
-                self.tree
-                    .relocate(limbo.slot, Some(limbo.parent), limbo.name.clone());
-                let stored = Stored {
-                    base: Some(limbo.record),
-                    intent: None,
-                };
-                self.put(limbo.parent, &limbo.name, Some(stored))?;
-                self.queue_scan(limbo.parent, Scope::Names([limbo.name].into()));
-            } else {
-                recognised.deleted_directories.push(limbo);
+        let limbo: Vec<_> = pass.limbo.drain().map(|(_, limbo)| limbo).collect();
+        for limbo in limbo {
+            let taken = taken.contains(&(limbo.parent, limbo.name.clone()));
+            if taken || self.stored(limbo.parent, &limbo.name)?.is_some() {
+                self.sink(limbo, recognised)?;
+                continue;
             }
+            self.tree
+                .relocate(limbo.slot, Some(limbo.parent), limbo.name.clone());
+            let stored = Stored::of(limbo.record);
+            self.put(limbo.parent, &limbo.name, stored)?;
+            self.queue_scan(limbo.parent, Scope::Names([limbo.name].into()));
         }
         Ok(())
     }

@@ -164,6 +164,55 @@ fn kinds_may_change_under_a_name() {
 }
 
 #[test]
+fn kinds_may_change_while_deletions_wait_for_the_rest_of_a_rename() {
+    let mut device = Device::detached(1);
+    // Whatever was heard of is fresh, so that what is gone is waited with.
+    device.attach_with(WorktreeOptions {
+        debounce: Duration::from_millis(500),
+        rescan_interval: Duration::from_secs(3600),
+        ..WorktreeOptions::default()
+    });
+    let kinds = ["file", "empty", "full", "link"];
+    let remove = |path: &Path| match fs::symlink_metadata(path).unwrap().is_dir() {
+        true => fs::remove_dir_all(path).unwrap(),
+        false => fs::remove_file(path).unwrap(),
+    };
+    let make = |path: &Path, kind: &str| match kind {
+        "file" => fs::write(path, "text").unwrap(),
+        "link" => symlink("elsewhere", path).unwrap(),
+        _ => {
+            fs::create_dir(path).unwrap();
+            if kind == "full" {
+                fs::write(path.join("inside"), "text").unwrap();
+            }
+        }
+    };
+    let pairs = || {
+        kinds.iter().flat_map(|before| {
+            let others = kinds.iter().filter(move |after| before != *after);
+            others.map(move |after| (*before, *after))
+        })
+    };
+    for (before, after) in pairs() {
+        make(&device.path(&format!("{before}-{after}")), before);
+    }
+    device.fake.settle();
+    for (before, after) in pairs() {
+        let path = device.path(&format!("{before}-{after}"));
+        remove(&path);
+        make(&path, after);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    device.worktree.as_ref().unwrap().rescan();
+    device.fake.settle();
+    device.assert_in_step();
+    assert_eq!(
+        device.fake.tree().len(),
+        pairs().count() + pairs().filter(|(_, after)| *after == "full").count()
+    );
+}
+
+#[test]
 fn permission_and_time_are_described() {
     let (one, other) = pair();
     one.write("tool", "#!/bin/sh\n");
