@@ -52,6 +52,11 @@ impl Book {
         postcard::to_allocvec(self).ok()
     }
 
+    /// What [`Self::take_changed`] gave was not kept.
+    pub(crate) fn set_changed(&mut self) {
+        self.changed = true;
+    }
+
     /// Notes that a device shares a folder and may be at `sockets`; gives whether that was news.
     pub(crate) fn seen(
         &mut self,

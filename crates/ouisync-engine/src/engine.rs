@@ -206,6 +206,7 @@ impl Engine {
             let keys = self.inner.keys.clone();
             if let Err(error) = blocking(move || keys.write_file(BOOK, &book)).await {
                 warn!(%error, "can't keep the addresses of peers");
+                self.inner.network.book_not_saved();
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ouisync_model::id::{FolderId, MemberId, Timestamp};
+use ouisync_net::endpoint::BindError;
 use ouisync_store::{
     content::ContentError,
     error::{ErrorKind as StoreErrorKind, StoreError},
@@ -70,7 +71,7 @@ pub enum EngineError {
     #[error("there was nothing at '{path}' at {when}", path = .0, when = .1.to_rfc3339())]
     NotThen(String, Timestamp),
     /// The version is a deletion.
-    #[error("the version '{0}' is a deletion: choose the one before it")]
+    #[error("with the version '{0}' it was deleted or moved away: choose the one before it")]
     DeletedVersion(String),
     /// A file can't take the place of the folder's top.
     #[error("'{0}' is a directory")]
@@ -184,9 +185,9 @@ pub enum EngineError {
     /// What was to be stored could not be read; nothing of it was kept.
     #[error("the content can't be read: {0}")]
     Source(#[source] std::io::Error),
-    /// The network failed.
-    #[error("the network failed: {0}")]
-    Network(String),
+    /// The network can't be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A file of the home failed.
     #[error("{path}: {source}")]
     Io {
@@ -238,6 +239,14 @@ impl EngineError {
         }
     }
 
+    /// The address to listen on is taken, or none of this machine's.
+    pub fn is_about_the_address(&self) -> bool {
+        matches!(
+            self,
+            Self::Bind(BindError::PortTaken { .. } | BindError::Socket { .. })
+        )
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -267,13 +276,13 @@ impl EngineError {
             | Self::Invitation(_)
             | Self::Source(_)
             | Self::Address(_) => ErrorKind::Invalid,
+            Self::Bind(_) if self.is_about_the_address() => ErrorKind::Conflict,
+            Self::Bind(_) => ErrorKind::Internal,
             Self::Forbidden { .. } | Self::Removed => ErrorKind::Forbidden,
             Self::BeingBroughtUpToDate => ErrorKind::Unavailable,
             Self::Locked | Self::DeviceLocked | Self::SealedName(_) => ErrorKind::Locked,
             Self::NotReachable { .. } | Self::Cancelled | Self::Paused => ErrorKind::Unavailable,
-            Self::KeyRing(_) | Self::TimedOut(..) | Self::Stopping | Self::Network(_) => {
-                ErrorKind::Unavailable
-            }
+            Self::KeyRing(_) | Self::TimedOut(..) | Self::Stopping => ErrorKind::Unavailable,
             Self::SealingUnsure => ErrorKind::Internal,
             Self::Store { kind, .. } => *kind,
             Self::Io { source, .. } => match source.kind() {

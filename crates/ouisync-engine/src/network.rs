@@ -72,6 +72,8 @@ struct Live {
     handle: ConnectionHandle,
     since: Instant,
     shares: HashSet<FolderId>,
+    /// Another connection to the device was refused because of this one.
+    preferred: bool,
 }
 
 struct Dial {
@@ -216,6 +218,11 @@ impl Network {
         lock(&self.inner.book).take_changed()
     }
 
+    /// It could not be saved.
+    pub(crate) fn book_not_saved(&self) {
+        lock(&self.inner.book).set_changed();
+    }
+
     /// Closes all connections and the endpoint.
     pub(crate) async fn close(&self) {
         self.inner.endpoint.close().await;
@@ -324,7 +331,7 @@ impl Network {
                 handle.close(CloseCode::Overloaded, "too many connections");
                 return;
             }
-            if let Some(existing) = live.get(&device) {
+            if let Some(existing) = live.get_mut(&device) {
                 let local = self.inner.endpoint.device();
                 let age = existing.since.elapsed();
                 match keep(
@@ -333,8 +340,10 @@ impl Network {
                     existing.handle.is_dialer(),
                     age,
                     handle.is_dialer(),
+                    existing.preferred,
                 ) {
                     Keep::Existing => {
+                        existing.preferred = true;
                         handle.close(CloseCode::Duplicate, "");
                         return;
                     }
@@ -349,6 +358,7 @@ impl Network {
                     handle: handle.clone(),
                     since: Instant::now(),
                     shares,
+                    preferred: false,
                 },
             );
         }

@@ -4,7 +4,8 @@
 //! The rule: **the connection dialled by the smaller [`DeviceId`] stays.** It holds only while the older one is young:
 //! a device dials only while it believes itself unconnected, so a new connection beside an old one means that the
 //! peer has lost the old one (restarted, changed network), and then, as for two connections dialled by the same
-//! side, the newer stays.
+//! side, the newer stays. A peer that restarted at once may have lost a young one, too: it dials again after its first try was refused, which
+//! nobody does who has the other connection, so the second newcomer stays.
 
 use std::time::Duration;
 
@@ -23,15 +24,17 @@ pub enum Keep {
     New,
 }
 
-/// Decides between an existing connection of age `existing_age` and a new one to the same `peer`.
+/// Decides between an existing connection of age `existing_age` and a new one to the same `peer`. `refused_before`: another new one was closed
+/// in favour of the existing one.
 pub fn keep(
     local: DeviceId,
     peer: DeviceId,
     existing_is_dialer: bool,
     existing_age: Duration,
     new_is_dialer: bool,
+    refused_before: bool,
 ) -> Keep {
-    if existing_is_dialer == new_is_dialer || existing_age >= SIMULTANEOUS {
+    if existing_is_dialer == new_is_dialer || existing_age >= SIMULTANEOUS || refused_before {
         return Keep::New;
     }
     let smaller_is_local = local < peer;
@@ -57,7 +60,7 @@ mod tests {
         // For each side and each order of arrival: is the connection that stays dialled by `small`?
         for new_is_dialer in [true, false] {
             for (local, peer) in [(small, large), (large, small)] {
-                let kept = keep(local, peer, !new_is_dialer, young, new_is_dialer);
+                let kept = keep(local, peer, !new_is_dialer, young, new_is_dialer, false);
                 let kept_is_dialer = (kept == Keep::New) == new_is_dialer;
                 assert_eq!(kept_is_dialer, local == small);
             }
@@ -69,7 +72,33 @@ mod tests {
         for new_is_dialer in [true, false] {
             for (local, peer) in [(device(1), device(2)), (device(2), device(1))] {
                 assert_eq!(
-                    keep(local, peer, !new_is_dialer, SIMULTANEOUS, new_is_dialer),
+                    keep(
+                        local,
+                        peer,
+                        !new_is_dialer,
+                        SIMULTANEOUS,
+                        new_is_dialer,
+                        false
+                    ),
+                    Keep::New
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_dials_again_has_lost_the_young_one() {
+        for new_is_dialer in [true, false] {
+            for (local, peer) in [(device(1), device(2)), (device(2), device(1))] {
+                assert_eq!(
+                    keep(
+                        local,
+                        peer,
+                        !new_is_dialer,
+                        Duration::ZERO,
+                        new_is_dialer,
+                        true
+                    ),
                     Keep::New
                 );
             }
@@ -80,7 +109,7 @@ mod tests {
     fn a_second_dial_of_the_same_side_replaces_the_first() {
         for dialer in [true, false] {
             assert_eq!(
-                keep(device(1), device(2), dialer, Duration::ZERO, dialer),
+                keep(device(1), device(2), dialer, Duration::ZERO, dialer, false),
                 Keep::New
             );
         }

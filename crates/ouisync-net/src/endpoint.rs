@@ -35,7 +35,7 @@ pub enum BindError {
         socket: SocketAddr,
     },
     /// The address can't be bound, for example because no interface has it.
-    #[error("can't listen on {socket}")]
+    #[error("can't listen on {socket}: {source}")]
     Socket {
         /// The socket that was asked for.
         socket: SocketAddr,

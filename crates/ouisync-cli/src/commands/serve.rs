@@ -118,6 +118,10 @@ fn explain(error: &ServeError) -> ErrorBody {
             ErrorKind::Internal,
             "Check that the home is yours, can be written and has space.",
         ),
+        ServeError::Engine(error) if error.is_about_the_address() => (
+            ErrorKind::Conflict,
+            "Give another address or port with --listen, or end the program that has it.",
+        ),
         ServeError::Engine(_) => (
             ErrorKind::Internal,
             "Check the address and the home; nothing that was stored is lost.",

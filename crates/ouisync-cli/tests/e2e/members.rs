@@ -1,5 +1,7 @@
 //! Removal of members, and invitations that end.
 
+use std::time::{Duration, Instant};
+
 use crate::node::{Node, converge, until};
 
 #[test]
@@ -65,6 +67,23 @@ fn a_removed_safe_gets_nothing_more() {
             .any(|member| member["member"] == safe),
         "{members}"
     );
+}
+
+#[test]
+fn who_is_killed_right_after_joining_still_knows_whom_to_ask() {
+    let (alice, mut bob) = (Node::started("Alice"), Node::started("Bob"));
+    alice.write("a.txt", "a\n");
+    alice.create();
+    bob.join(&alice.invite("writer"), "writer");
+    bob.kill();
+    // At another port, so that Alice can't find him.
+    bob.start();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !bob.files.join("a.txt").exists() {
+        assert!(Instant::now() < deadline, "{}", bob.status());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    converge(&[&alice, &bob]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(super) async fn bind(
         }
         result => result,
     };
-    let endpoint = bound.map_err(|error| EngineError::Network(error.to_string()))?;
+    let endpoint = bound?;
     if listen.is_none()
         && let Some(socket) = endpoint.addresses().first()
         && socket.port() != device.port

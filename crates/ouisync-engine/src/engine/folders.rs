@@ -141,6 +141,13 @@ impl Engine {
             Some(name) => self.check_name(name)?,
             None => self.free_name(&link.name, &id, role),
         };
+        // Kept before anything else: whoever joins and loses power must know whom to ask.
+        for contact in &link.contacts {
+            self.inner
+                .network
+                .learned(contact.device, Some(id), &contact.addresses);
+        }
+        self.save_book().await;
         let engine = self.clone();
         let folder = blocking(move || {
             let store = engine.open_store(&id)?;
@@ -185,15 +192,10 @@ impl Engine {
                 name,
                 false,
             )?;
-            for contact in &link.contacts {
-                engine
-                    .inner
-                    .network
-                    .learned(contact.device, Some(id), &contact.addresses);
-            }
             engine.folder(&id)
         })
-        .await?;
+        .await
+        .inspect_err(|_| self.inner.network.forget_folder(&id))?;
         let mut changes = folder.shared.join_state();
         let decided = async {
             let state = changes.wait_for(|state| *state != JoinState::Waiting).await;
