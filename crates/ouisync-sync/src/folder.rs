@@ -65,6 +65,9 @@ pub struct Limits {
     pub unwritten: u64,
     /// Frames of one want.
     pub range: u32,
+    /// Bytes of a checkpoint's skeleton above which a newcomer starts from it although all commits are at hand. Below, it gets the commits,
+    /// and so the history as well.
+    pub replay: u64,
     /// Time without progress after which a peer's ranges are given to others.
     pub stall: Duration,
 }
@@ -79,6 +82,7 @@ impl Default for Limits {
             window: (2 << 20, 16 << 20),
             unwritten: 64 << 20,
             range: 32,
+            replay: 4 << 20,
             stall: Duration::from_secs(30),
         }
     }

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use ouisync_model::operation::PackSize;
-use ouisync_sync::{facts::FolderFacts, folder::DropReason};
+use ouisync_sync::{
+    facts::FolderFacts,
+    folder::{DropReason, Limits},
+};
 use ouisync_testkit::{
     network::{LinkConfig, Network},
     seed::{Replay, seeds},
@@ -28,7 +31,11 @@ fn settled(network: &Network) -> bool {
 
 /// An owner with some history, a checkpoint of it, one commit more, all of it at a safe that cut.
 fn owner_and_safe(network: &mut Network) -> (usize, usize) {
-    let (owner, safe) = (network.add_node(), network.add_node());
+    owner_and_safe_with(network, Limits::default())
+}
+
+fn owner_and_safe_with(network: &mut Network, limits: Limits) -> (usize, usize) {
+    let (owner, safe) = (network.add_node_with(limits), network.add_node_with(limits));
     network.connect(owner, safe, LinkConfig::default());
     let packs = network.commit(owner, &[size(0), size(1)]);
     for _ in 0..30 {
@@ -66,9 +73,26 @@ fn a_newcomer_starts_from_a_checkpoint_at_a_safe_that_cut() {
 }
 
 #[test]
+fn a_newcomer_gets_all_commits_of_who_has_them_if_they_are_not_too_many() {
+    let mut network = Network::new(12);
+    let (owner, safe) = owner_and_safe(&mut network);
+    network.cut(owner, safe);
+    let newcomer = network.add_node();
+    network.connect(owner, newcomer, LinkConfig::default());
+    assert!(network.run_until(MINUTE, settled));
+    let facts = network.sync(newcomer).facts();
+    assert_eq!(facts.commits_with_bytes(), facts.commit_ids().len());
+    assert!(facts.commit_ids().len() > 30);
+}
+
+#[test]
 fn a_newcomer_takes_the_checkpoint_also_of_who_has_everything() {
     let mut network = Network::new(2);
-    let (owner, safe) = owner_and_safe(&mut network);
+    let limits = Limits {
+        replay: 0,
+        ..Limits::default()
+    };
+    let (owner, safe) = owner_and_safe_with(&mut network, limits);
     let newcomer = network.add_node();
     // Both offer it at once.
     network.connect(newcomer, safe, LinkConfig::default());
@@ -213,7 +237,11 @@ fn two_checkpoints_at_once_do_no_harm() {
 fn a_false_checkpoint_is_never_started_from() {
     for wrong in 0..3 {
         let mut network = Network::new(9);
-        let (owner, safe) = (network.add_node(), network.add_node());
+        let limits = Limits {
+            replay: 0,
+            ..Limits::default()
+        };
+        let (owner, safe) = (network.add_node(), network.add_node_with(limits));
         network.connect(owner, safe, LinkConfig::default());
         for _ in 0..5 {
             network.commit(owner, &[size(0)]);

@@ -88,6 +88,43 @@ fn a_newcomer_gets_the_tree_from_a_safe_without_the_first_commits() {
 }
 
 #[test]
+fn who_joins_through_a_safe_alone_brings_back_what_was_deleted_before_the_checkpoint() {
+    let mut alice = Node::idle("Alice");
+    fs::create_dir_all(&alice.home).unwrap();
+    let settings = "[upkeep]\nrelease_seconds = 1\ncheckpoint_commits = 8\n";
+    fs::write(alice.home.join("daemon.toml"), settings).unwrap();
+    alice.start();
+    alice.create();
+    let (pi, bob) = (Node::started("Raspberry"), Node::started("Bob"));
+    pi.join(&alice.invite("safe"), "safe");
+    live(&alice);
+    says(&alice, "made a checkpoint");
+    let link = alice.invite("writer");
+    alice.wait();
+    assert_eq!(alice.terminate(), Some(0));
+    fs::remove_dir_all(&alice.home).unwrap();
+
+    bob.join(&link, "writer");
+    bob.wait();
+    let deleted = bob.json(&["deleted", "Notes"]);
+    assert_eq!(deleted[0]["path"], "note 3.txt", "{deleted}");
+    bob.json(&["restore", "Notes:note 3.txt"]);
+    bob.wait();
+    assert_eq!(bob.read("note 3.txt"), "note 3\n");
+    let before = bob.json(&["history", "Notes:note 4.txt"]);
+    let first = before["versions"].as_array().unwrap().last().unwrap()["version"].clone();
+    let shown = bob
+        .command()
+        .args([
+            "show",
+            &format!("Notes:note 4.txt@{}", first.as_str().unwrap()),
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(shown.stdout, b"note 4\n");
+}
+
+#[test]
 fn who_was_away_with_edits_of_its_own_loses_none() {
     let (mut alice, pi, mut bob) = (eager("Alice"), eager("Raspberry"), eager("Bob"));
     alice.create();

@@ -45,7 +45,8 @@ impl Past {
         let mut entries: BTreeMap<FolderPath, DeletedEntry> = BTreeMap::new();
         for (path, gone) in &gone {
             let is_directory = gone.node.kind() == NodeKind::Directory;
-            let (mut bytes, mut here, mut version) = (0, true, None);
+            // What a file was before the history that is held here can't be told, nor brought back.
+            let (mut bytes, mut here, mut version) = (0, is_directory || gone.last.is_some(), None);
             if let Some(last) = &gone.last {
                 version = Some(short(&last.stamp.op.commit));
                 if let Value::File(content) = &last.value {

@@ -55,13 +55,14 @@ pub(super) struct Incoming {
 }
 
 impl<F: FolderFacts> FolderSync<F> {
-    /// Offers the newest checkpoint; false when there is none that the peer hasn't refused.
-    pub(super) fn offer_checkpoint(&mut self, peer: PeerKey) -> bool {
+    /// Offers the newest checkpoint; false when there is none that the peer hasn't refused, or its skeleton has at most `replay` bytes.
+    pub(super) fn offer_checkpoint(&mut self, peer: PeerKey, replay: u64) -> bool {
         let Some(state) = self.peers.get_mut(&peer) else {
             return false;
         };
         let offer = self.facts.checkpoint().filter(|offer| {
-            offer.length <= MAX_SKELETON && !state.checkpoints.refused.contains(&offer.commit)
+            (replay.saturating_add(1)..=MAX_SKELETON).contains(&offer.length)
+                && !state.checkpoints.refused.contains(&offer.commit)
         });
         let Some((offer, bytes)) =
             offer.and_then(|offer| Some((offer, self.facts.commit_bytes(&offer.commit)?)))

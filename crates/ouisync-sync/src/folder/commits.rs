@@ -469,7 +469,7 @@ impl<F: FolderFacts> FolderSync<F> {
         {
             if !std::mem::replace(&mut state.checkpoints.considered, true)
                 && state.commits.has_nothing()
-                && self.offer_checkpoint(peer)
+                && self.offer_checkpoint(peer, self.limits.replay)
             {
                 return;
             }
@@ -523,7 +523,7 @@ impl<F: FolderFacts> FolderSync<F> {
             if commits.is_empty() {
                 if cut {
                     // Of no use there: then others have to bring the peer what it lacks.
-                    self.offer_checkpoint(peer);
+                    self.offer_checkpoint(peer, 0);
                 }
                 return;
             }
