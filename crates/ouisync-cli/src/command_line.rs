@@ -139,7 +139,7 @@ impl Command {
             Self::Retention(arguments) => arguments.run(context).await,
             Self::Quota(arguments) => arguments.run(context).await,
             Self::ForgetVersions(arguments) => arguments.run(context).await,
-            Self::Completions(arguments) => arguments.run(),
+            Self::Completions(arguments) => arguments.run(context),
             Self::Service(arguments) => arguments.run(context),
             Self::Demo(arguments) => arguments.run(context).await,
         }
@@ -276,6 +276,12 @@ mod tests {
                 help.contains("Examples:"),
                 "{path} has no examples:\n{help}"
             );
+            // Longer lines are wrapped, and can't be copied.
+            let examples = command.get_after_help().map(ToString::to_string);
+            for line in examples.iter().flat_map(|text| text.lines()) {
+                let paste = line.contains("  ouisync") && line.chars().count() > 100;
+                assert!(!paste, "{path}: {line}");
+            }
             assert!(command.get_about().is_some(), "{path} has no description");
             for argument in command.get_arguments() {
                 let named = argument.get_id();

@@ -197,7 +197,8 @@ impl InvitationLink {
         );
         match bytes.first() {
             Some(&VERSION) => {}
-            Some(_) => return Err(LinkError::Version),
+            Some(&newer) if newer > VERSION => return Err(LinkError::Version),
+            Some(_) => return Err(LinkError::Damaged),
             None => return Err(LinkError::Damaged),
         }
         let payload: Payload = encoding::decode(&bytes).map_err(|_| LinkError::Damaged)?;

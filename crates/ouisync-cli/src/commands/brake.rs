@@ -20,7 +20,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   ouisync brake Notes                           # is something held back?
-  ouisync brake Notes --undo                    # it was an accident or an attack: put the files back
+  ouisync brake Notes --undo                    # an accident or an attack: put the files back
   ouisync brake Notes --allow                   # it was meant: record it and send it
   ouisync brake Notes --files 500 --percent 50  # hold back larger bursts only
   ouisync brake Notes --off

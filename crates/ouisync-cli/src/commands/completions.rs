@@ -5,6 +5,7 @@ use clap_complete::Shell;
 
 use crate::{
     command_line::{CommandLine, DONE, Outcome},
+    context::Context,
     output,
 };
 
@@ -15,6 +16,8 @@ Examples:
   ouisync completions fish > ~/.config/fish/completions/ouisync.fish";
 
 /// Print a completion script for a shell
+///
+/// JSON: {script}.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -24,7 +27,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
         let mut script = Vec::new();
         clap_complete::generate(
             self.shell,
@@ -32,7 +35,12 @@ impl Arguments {
             "ouisync",
             &mut script,
         );
-        output::text_block(&String::from_utf8_lossy(&script))?;
+        let script = String::from_utf8_lossy(&script);
+        if context.json {
+            output::json(&serde_json::json!({ "script": script }))?;
+        } else {
+            output::text_block(&script)?;
+        }
         DONE
     }
 }

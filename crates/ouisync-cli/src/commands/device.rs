@@ -11,7 +11,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   ouisync device
-  ouisync --json device | jq -r '.addresses[0]'    # an argument for 'ouisync connect' on another device";
+  ouisync --json device | jq -r '.addresses[0]'    # for 'ouisync connect' elsewhere";
 
 /// Show this device's id, name and addresses
 ///

@@ -17,16 +17,16 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   ouisync retention Notes                               # what holds, and what this device stores
-  ouisync retention Notes --keep 90d --preview          # what that would let go, and what it would free
-  ouisync retention Notes --keep staggered              # fewer and fewer versions the older they are
-  ouisync retention Notes --keep all --devices little   # safes keep everything, devices only what they need
+  ouisync retention Notes --keep 90d --preview          # what that would let go and free
+  ouisync retention Notes --keep staggered              # fewer versions the older they are
+  ouisync retention Notes --keep all --devices little   # safes keep all, devices little
   ouisync --json retention Notes --keep 1d --yes        # without a question
-  ouisync retention Notes --keep-forgotten              # after a thief said that all may be forgotten
+  ouisync retention Notes --keep-forgotten              # after a thief's word
 
 KEEP is one of:
   all        every version, for ever
   90d        versions for this time after they were replaced or deleted (s, m, h, d, w)
-  staggered  versions 30 s apart for an hour, hourly for a day, daily for 30 days, weekly after that, for ever
+  staggered  versions 30 s apart for an hour, hourly for a day, daily for 30 days, then weekly
   little     30 days, as every holder does at least";
 
 /// Show or change how long former versions and deleted files are kept, by whom (owners change it)

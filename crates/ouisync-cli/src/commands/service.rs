@@ -48,6 +48,8 @@ struct Limits {
 }
 
 /// Print the unit without installing it
+///
+/// JSON: {unit, text}, where 'unit' is where it would be.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ouisync service print --allow ~/Notes")]
 struct Print {
@@ -81,7 +83,14 @@ struct Uninstall {}
 impl Arguments {
     pub(crate) fn run(self, context: &Context) -> Outcome {
         match self.action {
-            Action::Print(print) => output::text_block(&unit(context, &print.limits)?)?,
+            Action::Print(print) => {
+                let text = unit(context, &print.limits)?;
+                if context.json {
+                    output::json(&serde_json::json!({ "unit": unit_path()?, "text": text }))?;
+                } else {
+                    output::text_block(&text)?;
+                }
+            }
             Action::Install(install) => {
                 let text = unit(context, &install.limits)?;
                 let path = unit_path()?;

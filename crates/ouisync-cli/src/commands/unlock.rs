@@ -11,7 +11,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  ouisync unlock                                # asks for the passphrase, or the key ring where that is used
+  ouisync unlock                                # asks for the passphrase, or the key ring
   pass show ouisync | ouisync unlock Notes";
 
 /// Make locked folders readable again, with the passphrase from standard input or the key ring

@@ -256,7 +256,11 @@ pub(super) fn lacking(running: &Arc<RunningFolder>) -> Option<Cow<'static, str>>
         return Some("no other member is connected".into());
     }
     if !snapshot.we_have_all {
-        return Some("something that peers announced is still missing here".into());
+        let missing = "something that peers announced is still missing here";
+        return Some(match shared.trouble() {
+            Some(trouble) => format!("{missing}: {trouble}").into(),
+            None => missing.into(),
+        });
     }
     if !snapshot.peers.iter().any(|peer| peer.has_all) {
         return Some("no connected peer has everything of this device yet".into());
@@ -319,7 +323,8 @@ fn problems(running: &RunningFolder, snapshot: &Snapshot) -> Vec<Problem> {
     }
     if snapshot.removed {
         add("this device was removed from the folder: its files and all that is edited here stay in the directory, and nothing is sent or received any more; \
-             forget the folder here ('ouisync folder forget'), or ask an owner for a new invitation and join again into the same directory"
+             forget the folder here ('ouisync folder forget'; the files stay); to take part again, then ask an owner for a new invitation and join into \
+             the same directory"
             .to_owned());
     }
     if snapshot.outside {
