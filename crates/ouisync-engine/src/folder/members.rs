@@ -159,7 +159,11 @@ impl Folder {
         }
         let news = self.sync.facts().roster.unseal_epochs(&holders, &mut keys);
         if news {
-            self.keys = keys;
+            // While this device is locked nothing that reads is in memory, and none could be kept: the invitation gives it again.
+            self.keys = match self.identity {
+                Some(_) => keys,
+                None => keys.blind(),
+            };
             self.save_keys()?;
         }
         // Also when only the current epoch changed.

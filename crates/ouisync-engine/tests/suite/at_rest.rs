@@ -1,5 +1,7 @@
 //! Locking: a locked folder goes on blind, and nothing but the passphrase opens it.
 
+use std::time::Duration;
+
 use ouisync_engine::{
     error::{EngineError, ErrorKind},
     status::{FolderState, Role},
@@ -177,4 +179,49 @@ async fn a_locked_device_follows_a_rotation_blind() {
             == 1
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_locks_before_being_let_in_reads_after_unlocking() {
+    let (mut alice, mut bob) = (Device::start("alice").await, Device::start("bob").await);
+    let folder = alice.create().await;
+    alice.write(folder, "note", b"from alice");
+    let link = alice.invite(folder, Role::Writer).await;
+    let passphrase = || "open sesame".to_owned();
+    bob.engine()
+        .set_passphrase(None, passphrase())
+        .await
+        .unwrap();
+    alice.stop().await;
+    bob.engine()
+        .join(&link, None, Duration::from_millis(10))
+        .await
+        .unwrap();
+    bob.engine().lock(Some(folder)).await.unwrap();
+    alice.go_on().await;
+    bob.meet(&alice).await;
+    // What the invitation opens comes while it is locked.
+    bob.becomes(folder, "connected", |status| {
+        status.peers.iter().any(|peer| peer.connected)
+    })
+    .await;
+    eventually("the roster comes", async || {
+        !bob.engine().members(folder).await.unwrap().is_empty()
+    })
+    .await;
+    bob.engine()
+        .unlock(Some(folder), Some(passphrase()))
+        .await
+        .unwrap();
+    bob.sees(folder, "note", b"from alice").await;
+    bob.stop().await;
+    bob.go_on().await;
+    bob.engine()
+        .unlock(Some(folder), Some(passphrase()))
+        .await
+        .unwrap();
+    assert_eq!(
+        bob.read(folder, "note").as_deref(),
+        Some(&b"from alice"[..])
+    );
 }
