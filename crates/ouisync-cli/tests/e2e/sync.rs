@@ -72,7 +72,7 @@ fn prepared(node: &Node) -> u64 {
 fn a_large_file_is_put_together_while_it_comes() {
     let (alice, mut bob) = pair();
     converge(&[&alice, &bob]);
-    let content = noise(3, 256 << 20);
+    let content = noise(3, 112 << 20);
     alice.write("large", &content);
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while prepared(&bob) < 8 << 20 {

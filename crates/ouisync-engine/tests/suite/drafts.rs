@@ -60,14 +60,14 @@ fn follow(chunks: &mut Vec<ChunkRef>, event: &ViewEvent) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_beginning_of_a_large_file_is_readable_before_it_is_committed() {
-    const READ_FIRST: u64 = 96 << 20;
+    const READ_FIRST: u64 = 90 << 20;
     let (alice, bob) = (Device::start("alice").await, Device::start("bob").await);
     let folder = alice.create().await;
     bob.join(&alice.invite(folder, Role::Writer).await).await;
     bob.wait(folder).await;
     let (one, other) = (alice.view(folder), bob.view(folder));
     let mut events = other.0.attach(Arc::new(Still)).unwrap();
-    let bytes = noise(110 << 20);
+    let bytes = noise(98 << 20);
     let (tell, go_on) = mpsc::channel();
     let mut source = Waiting {
         rest: io::Cursor::new(bytes.clone()),
