@@ -14,6 +14,7 @@ mod around;
 mod check;
 mod device;
 mod errand;
+mod log;
 pub mod script;
 pub mod shrink;
 mod user;
@@ -59,7 +60,7 @@ impl Plan {
 
     /// Makes the world and lets it happen.
     pub fn run(&self) -> Outcome {
-        let mut log = world::Log::default();
+        let mut log = log::Log::default();
         let result = catch_unwind(AssertUnwindSafe(|| world::run(self, &mut log)));
         let failure = match result {
             Ok(Ok(())) => None,

@@ -1,5 +1,7 @@
 //! Runs simulations; `cargo xtask simulate` calls it.
 
+use std::{io::Write, process::ExitCode};
+
 use clap::Parser;
 use ouisync_testkit::simulation::{Plan, shrink::shrink};
 
@@ -28,69 +30,75 @@ struct Options {
     shrink: usize,
 }
 
-#[allow(clippy::print_stdout, reason = "it is a program")]
-fn main() -> std::process::ExitCode {
+fn main() -> std::io::Result<ExitCode> {
     let options = Options::parse();
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let mut failed = 0;
-    for seed in options.seed..options.seed + options.runs {
+    let mut failed = false;
+    for seed in options.seed..options.seed.saturating_add(options.runs) {
         let mut plan = Plan::new(seed, options.steps);
         if let Some(script) = &options.script {
-            let steps = std::fs::read(script).expect("the script can be read");
-            plan.steps = serde_json::from_slice(&steps).expect("the script is a list of steps");
+            plan.steps = serde_json::from_slice(&std::fs::read(script)?)?;
         }
-        let begun = std::time::Instant::now();
-        let outcome = plan.run();
-        let took = begun.elapsed().as_secs_f64();
-        if options.log {
-            outcome.log.iter().for_each(|line| println!("{line}"));
-        }
-        let shrunk = outcome
-            .failure
-            .as_ref()
-            .map(|_| shrink(&plan, options.shrink));
-        failed += u64::from(shrunk.is_some());
-        if options.json {
-            println!(
-                "{}",
-                serde_json::json!({
-                    "seed": seed,
-                    "steps": options.steps,
-                    "failure": outcome.failure,
-                    "fingerprint": format!("{:016x}", outcome.fingerprint),
-                    "simulated_seconds": outcome.seconds,
-                    "contents": outcome.contents,
-                    "seconds": took,
-                    "shrunk": shrunk.map(|plan| plan.steps),
-                })
-            );
-            continue;
-        }
-        match (&outcome.failure, shrunk) {
-            (Some(failure), Some(shrunk)) => {
-                println!("seed {seed}: {failure}");
-                if options.shrink > 0 {
-                    println!("{} steps suffice:", shrunk.steps.len());
-                    tracing::info!("the short run");
-                    shrunk.run().log.iter().for_each(|line| println!("{line}"));
-                }
-                println!(
-                    "again: cargo xtask simulate --seed {seed} --steps {} --log",
-                    options.steps
-                );
+        failed |= !run(&options, &plan)?;
+    }
+    Ok(match failed {
+        false => ExitCode::SUCCESS,
+        true => ExitCode::FAILURE,
+    })
+}
+
+/// Runs a plan and tells what came of it; whether all was well.
+fn run(options: &Options, plan: &Plan) -> std::io::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    let (seed, steps) = (plan.seed, options.steps);
+    let begun = std::time::Instant::now();
+    let outcome = plan.run();
+    let took = begun.elapsed().as_secs_f64();
+    let tell = |out: &mut dyn Write, log: &[String]| {
+        let mut lines = log.iter();
+        lines.try_for_each(|line| writeln!(out, "{line}"))
+    };
+    if options.log {
+        tell(&mut out, &outcome.log)?;
+    }
+    let short = outcome.failure.as_ref();
+    let short = short.map(|_| shrink(plan, options.shrink));
+    let fingerprint = format!("{:016x}", outcome.fingerprint);
+    if options.json {
+        let line = serde_json::json!({
+            "seed": seed,
+            "steps": steps,
+            "failure": outcome.failure,
+            "fingerprint": fingerprint,
+            "simulated_seconds": outcome.seconds,
+            "contents": outcome.contents,
+            "seconds": took,
+            "shrunk": short.map(|plan| plan.steps),
+        });
+        writeln!(out, "{line}")?;
+        return Ok(outcome.failure.is_none());
+    }
+    match (&outcome.failure, short) {
+        (Some(failure), Some(short)) => {
+            writeln!(out, "seed {seed}: {failure}")?;
+            if options.shrink > 0 {
+                writeln!(out, "{} steps suffice:", short.steps.len())?;
+                tell(&mut out, &short.run().log)?;
             }
-            _ => println!(
-                "seed {seed}: fine ({} s simulated in {took:.2} s, {} contents, fingerprint {:016x})",
-                outcome.seconds, outcome.contents, outcome.fingerprint
-            ),
+            writeln!(
+                out,
+                "again: cargo xtask simulate --seed {seed} --steps {steps} --log"
+            )?;
         }
+        _ => writeln!(
+            out,
+            "seed {seed}: fine ({} s simulated in {took:.2} s, {} contents, fingerprint {fingerprint})",
+            outcome.seconds, outcome.contents
+        )?,
     }
-    match failed {
-        0 => std::process::ExitCode::SUCCESS,
-        _ => std::process::ExitCode::FAILURE,
-    }
+    Ok(outcome.failure.is_none())
 }

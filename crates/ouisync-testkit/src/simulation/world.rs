@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -19,11 +18,12 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use tokio::runtime::Runtime;
 
 use super::{
-    Outcome, Plan,
+    Plan,
     around::Time,
     check,
     device::Device,
     errand::Errand,
+    log::Log,
     user::{MARK, Written},
     wire::{Cargo, Link, Pair, Wire},
 };
@@ -34,37 +34,6 @@ mod steps;
 const TICK: Duration = Duration::from_secs(1);
 /// How long the members have to become of one mind once all is well.
 const PATIENCE: Duration = Duration::from_secs(1800);
-
-/// What happened, for people and for comparing runs.
-#[derive(Default)]
-pub(super) struct Log {
-    lines: Vec<String>,
-    hash: DefaultHasher,
-    seconds: u64,
-    contents: usize,
-}
-
-impl Log {
-    fn note(&mut self, at: Duration, what: impl FnOnce() -> String) {
-        let what = what();
-        (at, &what).hash(&mut self.hash);
-        self.lines.push(format!("{:10.3} {what}", at.as_secs_f64()));
-    }
-
-    fn seen(&mut self, what: impl Hash) {
-        what.hash(&mut self.hash);
-    }
-
-    pub(super) fn outcome(self, failure: Option<String>) -> Outcome {
-        Outcome {
-            failure,
-            fingerprint: self.hash.finish(),
-            log: self.lines,
-            seconds: self.seconds,
-            contents: self.contents,
-        }
-    }
-}
 
 enum Event {
     /// Something arrives at an end of a connection.
@@ -119,8 +88,8 @@ pub(super) fn run(plan: &Plan, log: &mut Log) -> Result<(), String> {
     }
     world.heal()?;
     check::everything(&mut world)?;
-    world.log.seconds = world.time.elapsed().as_secs();
-    world.log.contents = world.written.len();
+    let (seconds, contents) = (world.time.elapsed().as_secs(), world.written.len());
+    world.log.ends(seconds, contents);
     Ok(())
 }
 
