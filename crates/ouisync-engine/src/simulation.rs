@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ouisync_model::{
-    id::{CommitId, DeviceId, FolderId, PackId},
+    id::{CommitId, DeviceId, FolderId},
     operation::FileContent,
 };
 use ouisync_net::{endpoint::Endpoint, memory::MemoryNetwork};
@@ -69,15 +69,6 @@ impl SimulatedDevice {
         content: &FileContent,
     ) -> Result<usize, EngineError> {
         self.engine.want_content(folder, content.clone()).await
-    }
-
-    /// The packs of a content that are here; `None` when what it needs isn't known.
-    pub fn packs_here(
-        &self,
-        folder: FolderId,
-        content: &FileContent,
-    ) -> Result<Option<Vec<PackId>>, EngineError> {
-        self.engine.packs_here(folder, content)
     }
 
     /// The reading secrets that this device knows.

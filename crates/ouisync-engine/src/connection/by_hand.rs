@@ -49,11 +49,6 @@ impl CarriedFrames {
     pub fn size(&self) -> usize {
         self.data.len()
     }
-
-    /// Their bytes, to be damaged.
-    pub fn data_mut(&mut self) -> &mut Bytes {
-        &mut self.data
-    }
 }
 
 impl CarriedConnection {

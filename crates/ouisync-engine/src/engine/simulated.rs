@@ -1,7 +1,7 @@
 //! What a simulation asks of an engine that nobody else does.
 
 use ouisync_model::{
-    id::{CommitId, DeviceId, FolderId, PackId},
+    id::{CommitId, DeviceId, FolderId},
     operation::FileContent,
 };
 
@@ -40,17 +40,6 @@ impl Engine {
         let count = wanted.len() + needs.unknown.len();
         folder.run(move |folder| folder.want(&wanted)).await?;
         Ok(count)
-    }
-
-    pub(crate) fn packs_here(
-        &self,
-        folder: FolderId,
-        content: &FileContent,
-    ) -> Result<Option<Vec<PackId>>, EngineError> {
-        let folder = self.folder(&folder)?;
-        let readable = folder.shared.readable().ok_or(EngineError::Locked)?;
-        let needs = readable.packs_of(content)?;
-        Ok(needs.is_readable().then_some(needs.present))
     }
 
     pub(crate) fn reading_secrets(&self, folder: FolderId) -> Vec<[u8; 32]> {

@@ -26,7 +26,7 @@ fn live(plan: &Plan) {
         "seed {}: {failure}\n{} steps suffice: {}\nagain: cargo xtask simulate --seed {} --steps {STEPS} --log",
         plan.seed,
         short.steps.len(),
-        serde_json::to_string(&short.steps).unwrap(),
+        serde_json::to_string(&short.steps).expect("steps are plain data"),
         plan.seed
     );
 }
@@ -58,7 +58,7 @@ fn whole_devices_stay_of_one_mind_and_lose_nothing_once_more() {
 fn short_lists_that_failed_once() {
     let lists = [(104, include_str!("undurable-after-a-kill.json"))];
     for (seed, list) in lists {
-        let steps = serde_json::from_str(list).unwrap();
+        let steps = serde_json::from_str(list).expect("a list of steps");
         live(&Plan { seed, steps });
     }
 }

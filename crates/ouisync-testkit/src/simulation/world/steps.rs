@@ -207,36 +207,26 @@ impl World<'_> {
         self.rotten.insert(pack);
     }
 
-    /// What nobody but this device has is lost with it, and nobody is to blame.
+    /// Others have each of its packs: without it no file is left half.
+    fn can_be_spared(&self, device: usize) -> bool {
+        let packs = self.packs_of(device);
+        packs.iter().all(|pack| self.others_have(device, pack))
+    }
+
+    /// Commits that nobody but this device has are lost with it, and nobody is to blame.
     fn excuse(&mut self, device: usize) -> Result<(), String> {
         let folder = self.folder()?;
-        let mut excused = Vec::new();
-        for written in &self.written {
-            let mut known = false;
-            let mut packs_known = true;
-            for (other, there) in self.devices.iter().enumerate() {
-                let Some(running) = &there.running else {
-                    continue;
-                };
-                if other == device {
-                    // Each of the packs that it has must be with somebody else, too.
-                    if let Ok(Some(packs)) = running.packs_here(folder, &written.content) {
-                        let held = self.packs_of(device);
-                        packs_known = packs.iter().all(|pack| {
-                            let is_its = |path: &&PathBuf| path.ends_with(pack.to_string());
-                            let path = held.iter().find(is_its);
-                            path.is_some_and(|path| self.others_have(device, path))
-                        });
-                    }
-                } else if !self.gone.contains(&other) {
-                    known |= running.has_commit(folder, written.commit).unwrap_or(false);
-                }
-            }
-            if !known || !packs_known {
-                excused.push(written.commit);
-            }
-        }
-        self.excused.extend(excused);
+        let others = (0..self.devices.len()).filter(|other| *other != device);
+        let others: Vec<usize> = others.filter(|other| !self.gone.contains(other)).collect();
+        let is_known = |commit| {
+            let mut running = others
+                .iter()
+                .filter_map(|other| self.devices[*other].running.as_ref());
+            running.any(|running| running.has_commit(folder, commit).unwrap_or(false))
+        };
+        let commits = self.written.iter().map(|written| written.commit);
+        let lost: Vec<_> = commits.filter(|commit| !is_known(*commit)).collect();
+        self.excused.extend(lost);
         Ok(())
     }
 
@@ -252,7 +242,7 @@ impl World<'_> {
 
     fn restore(&mut self, device: usize) -> Result<(), String> {
         // What only sleepers have can't be told.
-        if !self.devices[device].has_backup() || !self.all_awake() {
+        if !self.devices[device].has_backup() || !self.all_awake() || !self.can_be_spared(device) {
             return Ok(());
         }
         self.excuse(device)?;
@@ -309,7 +299,7 @@ impl World<'_> {
         if device == 0 || self.gone.contains(&device) || remaining <= LEAST {
             return Ok(());
         }
-        if self.view(0).is_none() || !self.all_awake() {
+        if self.view(0).is_none() || !self.all_awake() || !self.can_be_spared(device) {
             return Ok(());
         }
         self.excuse(device)?;
