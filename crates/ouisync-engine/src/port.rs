@@ -11,8 +11,7 @@ use ouisync_model::{
     id::{ChunkId, CommitId, EpochId, MemberId, NodeId, PackId},
     name::Name,
     operation::{
-        ChunkPlace, ChunkRef, DraftPart, FileContent, FileData, Operation, PackSize, PackTable,
-        Value,
+        ChunkPlace, ChunkRef, FileContent, FileData, Operation, PackSize, PackTable, Value,
     },
     tree::{conflict::Conflict, entry::Entry, view::View},
 };
@@ -28,7 +27,6 @@ use crate::{
     command::{Command, FolderSender},
     drafts::Drafting,
     error::{EngineError, ErrorKind},
-    flush::Flushed,
     folder::{Folder, parts::Part},
     readable::Readable,
     shared::{Shared, lock},
@@ -36,19 +34,12 @@ use crate::{
     view::{ContentStream, FolderAccess, ViewControl, ViewEvents, ViewKey, ViewStatus},
 };
 
+mod announcer;
+
+use announcer::{ANNOUNCE_BYTES, Announcer};
+
 /// Inline contents of one commit above this many bytes go into packs.
 const MAX_INLINE: usize = 16 << 10;
-/// Bytes of new packs after which they are announced before the file that they belong to is complete.
-const ANNOUNCE_BYTES: u64 = 48 << 20;
-
-/// New packs that no commit has announced yet.
-#[derive(Default)]
-struct Unannounced {
-    packs: Vec<(PackTable, PackSize)>,
-    bytes: u64,
-    /// Of the file that is being read or was read last, if it is large.
-    draft: Option<Drafting>,
-}
 
 /// A view's access to a folder.
 pub(crate) struct Port {
@@ -62,70 +53,6 @@ pub(crate) struct Port {
     reused: Mutex<BTreeMap<PackId, (PackSize, Vec<ChunkPlace>)>>,
     /// Marks behind the directories that `dirty` gave.
     marks: Mutex<HashMap<NodeId, Vec<(NodeId, DirtyMark)>>>,
-}
-
-/// Makes new packs durable and announces them.
-struct Announcer {
-    store: Arc<Store>,
-    sender: FolderSender,
-    unannounced: Mutex<Unannounced>,
-    /// Held while packs are taken, made durable and committed, so that a later commit comes after.
-    announcing: Mutex<()>,
-}
-
-impl Announcer {
-    /// Takes the packs, and the part of the draft that goes with them.
-    fn take(&self) -> (Vec<(PackTable, PackSize)>, Option<DraftPart>) {
-        let mut unannounced = lock(&self.unannounced);
-        unannounced.bytes = 0;
-        let packs = std::mem::take(&mut unannounced.packs);
-        let draft = match &mut unannounced.draft {
-            Some(draft) if !packs.is_empty() => draft.take(),
-            _ => None,
-        };
-        (packs, draft)
-    }
-
-    /// Takes the packs for the commit of all that was read, which ends the draft.
-    fn take_last(&self) -> (Vec<(PackTable, PackSize)>, Option<DraftPart>) {
-        let mut unannounced = lock(&self.unannounced);
-        let last = std::mem::take(&mut *unannounced);
-        let begun = last.draft.filter(Drafting::has_begun);
-        (last.packs, begun.and_then(|mut draft| draft.take()))
-    }
-
-    /// Makes everything written durable.
-    fn sync(&self) -> Result<(), EngineError> {
-        let durable = self.store.sync_packs()?;
-        self.sender.send(Command::Flushed(Flushed(Ok(durable))));
-        Ok(())
-    }
-
-    /// Announces what is there, ahead of the operations that need it.
-    fn announce(&self) -> Result<(), EngineError> {
-        let _announcing = lock(&self.announcing);
-        let (packs, draft) = self.take();
-        if packs.is_empty() {
-            return Ok(());
-        }
-        let announced = Part {
-            packs: packs.clone(),
-            draft,
-            ..Part::default()
-        };
-        let result = self.sync().and_then(|()| {
-            on_folder(&self.sender, move |folder| {
-                folder.commit_all(announced, |_| Ok(()))
-            })
-        });
-        if result.is_err() {
-            // Content that was ingested before refers to them: the commit of that announces them.
-            let mut unannounced = lock(&self.unannounced);
-            unannounced.packs.extend(packs);
-            unannounced.draft = None;
-        }
-        result.map(drop)
-    }
 }
 
 /// Runs `job` on the folder's thread and waits for its answer.

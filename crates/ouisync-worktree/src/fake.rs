@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
     io::Read,
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
@@ -25,6 +24,10 @@ use ouisync_model::{
     operation::{ChunkRef, FileContent, FileData, Operation, Value},
     tree::{Changes, CommitContext, Tree, conflict::Conflict, entry::Entry, memory::MemoryTree},
 };
+
+mod stream;
+
+use stream::{Stream, chunk_id};
 
 const CHUNK: usize = 64 * 1024;
 
@@ -377,16 +380,6 @@ impl State {
     }
 }
 
-fn chunk_id(bytes: &[u8]) -> ChunkId {
-    let mut id = [0; 32];
-    for (index, part) in id.chunks_mut(8).enumerate() {
-        let mut hasher = DefaultHasher::new();
-        (index, bytes).hash(&mut hasher);
-        part.copy_from_slice(&hasher.finish().to_le_bytes());
-    }
-    ChunkId::from_bytes(id)
-}
-
 fn unavailable(why: &str) -> EngineError {
     EngineError::Store {
         message: why.to_owned(),
@@ -598,42 +591,5 @@ impl FolderAccess for Fake {
     fn set_status(&self, status: ViewStatus) {
         self.state().status = status;
         self.changed.notify_all();
-    }
-}
-
-struct Stream {
-    /// `None`: not here.
-    chunks: Vec<(ChunkRef, Option<Bytes>)>,
-    next: usize,
-    at: u64,
-    read: Arc<AtomicU64>,
-}
-
-impl ContentStream for Stream {
-    fn next_chunk(&mut self) -> Result<Option<(u64, Bytes)>, EngineError> {
-        let Some((chunk, bytes)) = self.chunks.get(self.next) else {
-            return Ok(None);
-        };
-        let bytes = bytes
-            .clone()
-            .ok_or_else(|| unavailable("a pack is missing"))?;
-        self.read
-            .fetch_add(u64::from(chunk.length), Ordering::Relaxed);
-        let at = self.at;
-        self.next += 1;
-        self.at += u64::from(chunk.length);
-        Ok(Some((at, bytes)))
-    }
-
-    fn chunks(&mut self) -> Result<Vec<ChunkRef>, EngineError> {
-        Ok(self.chunks.iter().map(|(chunk, _)| *chunk).collect())
-    }
-
-    fn skip_chunk(&mut self) -> Result<(), EngineError> {
-        if let Some((chunk, _)) = self.chunks.get(self.next) {
-            self.next += 1;
-            self.at += u64::from(chunk.length);
-        }
-        Ok(())
     }
 }
