@@ -292,6 +292,9 @@ pub struct FolderStatus {
     /// The part of it that only history needs.
     #[serde(default)]
     pub history_bytes: u64,
+    /// Ciphertext that the folder needs and that this device gave up, as others hold it; it isn't missing.
+    #[serde(default)]
+    pub offloaded_bytes: u64,
     /// Most ciphertext that the host allows a safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<u64>,

@@ -79,22 +79,48 @@ pub enum Verdict {
     Undo,
 }
 
-/// Names a file or directory whose plain copies are to be dropped or brought back.
+/// Names a file or directory that is to be offloaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CopiesRequest {
+pub struct OffloadRequest {
+    /// Names from the folder's top, joined by `/`; the whole folder when empty.
+    pub path: String,
+    /// Drop the plain copies only: the sealed ones stay, and nobody else is asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
+}
+
+/// What was offloaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Offloaded {
+    /// Files whose plain copy was dropped.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Sealed packs that were dropped, too.
+    pub packs: u64,
+    /// Their bytes.
+    pub pack_bytes: u64,
+    /// Files that stay as they are; at most the first hundred.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Names a file or directory whose plain copies are to come back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FetchRequest {
     /// Names from the folder's top, joined by `/`; the whole folder when empty.
     pub path: String,
 }
 
-/// What became of plain copies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct CopiesOutcome {
-    /// Files whose plain copy was dropped, or comes back.
+/// What comes back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fetched {
+    /// Files whose plain copy comes back.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Files that stay as they are; at most the first hundred.
+    /// Files that don't; at most the first hundred.
     pub skipped: Vec<Skipped>,
 }
 

@@ -346,6 +346,10 @@ pub enum Phase {
     Fetching,
     /// Writing.
     Writing,
+    /// Having others show that they hold packs.
+    Proving,
+    /// Dropping plain copies.
+    Dropping,
 }
 
 impl Phase {
@@ -355,6 +359,8 @@ impl Phase {
             Self::Looking => "looking",
             Self::Fetching => "fetching",
             Self::Writing => "writing",
+            Self::Proving => "having others show that they hold it",
+            Self::Dropping => "dropping plain copies",
         }
     }
 }

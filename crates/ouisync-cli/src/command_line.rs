@@ -345,7 +345,7 @@ mod tests {
             "ouisync forget-versions /d/a --yes",
             "ouisync quota Notes 20GB --floor 30d",
             "ouisync quota Notes none --floor default",
-            "ouisync offload Notes:a",
+            "ouisync offload Notes:a --plain",
             "ouisync fetch /d/a",
             "ouisync brake Notes",
             "ouisync brake Notes --undo",

@@ -13,6 +13,7 @@ pub mod invitation;
 pub mod keys;
 pub mod keystore;
 pub mod pack;
+pub mod possession;
 pub mod proof;
 pub mod recovery_kit;
 pub mod roster;

@@ -42,6 +42,10 @@ pub(crate) fn from_engine(error: &EngineError) -> ErrorBody {
         EngineError::NotReachable { .. } => {
             "Nothing was changed. Connect those members and try again, or go on without what is missing: --partial."
         }
+        EngineError::TooFewReplicas(_) => {
+            "Nothing was dropped. Wait until more members have everything ('ouisync wait', 'ouisync status'), ask for fewer replicas ('ouisync retention NAME --replicas N'), or drop the plain copies only: --plain."
+        }
+        EngineError::Offloading => "Wait until that is done; nothing was changed.",
         EngineError::Paused => "Nothing was changed. 'ouisync resume' goes on, and catches up.",
         EngineError::AmbiguousMember(_) => "See the ids with 'ouisync members'.",
         _ => error.hint(),

@@ -10,7 +10,7 @@ use ouisync_api::{
         JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest, RecoveryKit,
         RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
-    directory::{Brake, BrakeRequest, CopiesOutcome},
+    directory::{Brake, BrakeRequest, Fetched, OffloadRequest, Offloaded},
     error::ErrorBody,
     event::Event,
     history::{
@@ -89,8 +89,13 @@ pub(crate) trait RetentionService {
 pub(crate) trait DirectoryService {
     fn brake(&self, folder: String) -> Reply<'_, Brake>;
     fn set_brake(&self, folder: String, request: BrakeRequest) -> Reply<'_, Brake>;
-    fn offload(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome>;
-    fn fetch(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome>;
+    fn offload(
+        &self,
+        folder: String,
+        request: OffloadRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Offloaded>;
+    fn fetch(&self, folder: String, path: String, progress: WorkWatch) -> Reply<'_, Fetched>;
 }
 
 /// The running device. A `folder` is a name or an id; a `member` an id, a beginning of one, or a name.

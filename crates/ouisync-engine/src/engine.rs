@@ -7,6 +7,7 @@ pub mod conflicts;
 mod folders;
 pub mod history;
 mod locks;
+mod offload;
 mod recovery;
 mod report;
 mod retention;

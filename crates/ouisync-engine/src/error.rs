@@ -1,6 +1,6 @@
 //! Why an operation of the engine failed, in a form that an edge can map once.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use ouisync_model::id::{FolderId, MemberId, Timestamp};
 use ouisync_net::endpoint::BindError;
@@ -92,6 +92,12 @@ pub enum EngineError {
     /// Nothing is sent, received, recorded or applied while the folder is paused.
     #[error("the folder is paused: nothing is sent or received, and its directory rests")]
     Paused,
+    /// Not enough members have shown that they hold what would be given up.
+    #[error("{0}")]
+    TooFewReplicas(Replicas),
+    /// Content is being offloaded already.
+    #[error("content of this folder is being offloaded already")]
+    Offloading,
     /// History doesn't reach so far back on this device.
     #[error("history before {when} isn't held here", when = .0.to_rfc3339())]
     NotHeld(Timestamp),
@@ -207,6 +213,47 @@ pub struct NotHere {
     pub away: Vec<String>,
 }
 
+/// Who has shown that it holds what would be given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// How many are wanted.
+    pub wanted: u16,
+    /// Members that have shown it, with their roles.
+    pub shown: Vec<String>,
+    /// Members that are connected and have not, with their roles.
+    pub failed: Vec<String>,
+    /// Members that aren't connected, with their roles.
+    pub away: Vec<String>,
+}
+
+impl fmt::Display for Replicas {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            wanted,
+            shown,
+            failed,
+            away,
+        } = self;
+        let of = |shown: usize| format!("{shown} of {wanted} wanted replicas");
+        match shown.as_slice() {
+            [] => write!(formatter, "{} have shown that they hold it", of(0))?,
+            shown => write!(
+                formatter,
+                "{} have shown that they hold it ({})",
+                of(shown.len()),
+                shown.join(", ")
+            )?,
+        }
+        if !failed.is_empty() {
+            write!(formatter, "; not shown by: {}", failed.join(", "))?;
+        }
+        if !away.is_empty() {
+            write!(formatter, "; not connected: {}", away.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
 fn not_reachable(path: &str, others: usize, not_here: &NotHere) -> String {
     let mut text = format!("the content of '{path}'");
     if others > 0 {
@@ -263,6 +310,7 @@ impl EngineError {
             | Self::LastOwner(_)
             | Self::NotASafe
             | Self::UnknownPolicy(_)
+            | Self::Offloading
             | Self::HomeInUse(_) => ErrorKind::Conflict,
             Self::BadName(_)
             | Self::AmbiguousMember(_)
@@ -281,7 +329,10 @@ impl EngineError {
             Self::Forbidden { .. } | Self::Removed => ErrorKind::Forbidden,
             Self::BeingBroughtUpToDate => ErrorKind::Unavailable,
             Self::Locked | Self::DeviceLocked | Self::SealedName(_) => ErrorKind::Locked,
-            Self::NotReachable { .. } | Self::Cancelled | Self::Paused => ErrorKind::Unavailable,
+            Self::NotReachable { .. }
+            | Self::TooFewReplicas(_)
+            | Self::Cancelled
+            | Self::Paused => ErrorKind::Unavailable,
             Self::KeyRing(_) | Self::TimedOut(..) | Self::Stopping => ErrorKind::Unavailable,
             Self::SealingUnsure => ErrorKind::Internal,
             Self::Store { kind, .. } => *kind,

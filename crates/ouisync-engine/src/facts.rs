@@ -207,7 +207,10 @@ impl FolderFacts for Facts {
             Presence::Released { durable: true, .. } => (false, PackState::Durable),
             Presence::Released { durable: false, .. } => (false, PackState::Stored),
             // What is wanted of the past is missing without being live.
-            Presence::Missing | Presence::Partial | Presence::Damaged => {
+            Presence::Missing
+            | Presence::Partial
+            | Presence::Damaged
+            | Presence::Offloaded { .. } => {
                 let live = self.or_absent(self.store.is_live(*pack), false);
                 (live, PackState::Missing)
             }
@@ -216,6 +219,7 @@ impl FolderFacts for Facts {
             size: info.size,
             live,
             state,
+            offloaded: matches!(info.state, Presence::Offloaded { .. }),
         })
     }
 
@@ -240,6 +244,10 @@ impl FolderFacts for Facts {
     fn room(&self) -> Option<u64> {
         let stored = || self.store.totals().stored_bytes;
         self.quota.map(|quota| quota.saturating_sub(stored()))
+    }
+
+    fn offloaded_packs(&self) -> Vec<PackId> {
+        self.store.offloaded_packs()
     }
 
     fn undurable_packs(&self) -> Vec<PackId> {

@@ -8,6 +8,7 @@ mod commits;
 mod exchange;
 mod members;
 mod merging;
+pub(crate) mod offload;
 pub(crate) mod parts;
 pub(crate) mod retention;
 mod upkeep;
@@ -24,6 +25,7 @@ use ouisync_crypto::{
     identity::MemberIdentity,
     invitation::InvitationSecret,
     keys::FolderKeys,
+    possession::Nonce,
     proof::{Exporter, Side},
     roster::Roster,
 };
@@ -83,6 +85,7 @@ pub(crate) struct Folder {
     /// Packs of drafts in commits that the state machine hears of next.
     drafted: Vec<drafts::Order>,
     merging: merging::Merging,
+    offloading: Option<offload::Offloading>,
     /// When the next open invitation expires, in seconds since 1970.
     next_expiry: Option<u64>,
     /// The epoch that channels were judged by.
@@ -105,6 +108,8 @@ struct Peer {
     member: Option<MemberId>,
     /// It was found to be removed; it may hear so until it is dropped.
     dismissed: Option<Instant>,
+    /// It was challenged and hasn't answered.
+    challenged: Option<Nonce>,
 }
 
 /// Bytes moved at the last look.
@@ -350,6 +355,7 @@ impl Folder {
             drafts: drafts::Open::default(),
             drafted: Vec::new(),
             merging: merging::Merging::default(),
+            offloading: None,
             next_expiry: None,
             epoch: None,
             full_since: None,
@@ -431,6 +437,7 @@ impl Folder {
             self.publish_credentials();
         }
         self.do_upkeep();
+        self.take_back_needed();
         self.go_on_merging();
         self.measure_rates();
     }

@@ -18,6 +18,7 @@ pub mod key_ring;
 mod keys;
 mod merging;
 mod network;
+pub mod offload;
 mod past;
 mod port;
 mod readable;

@@ -141,6 +141,7 @@ pub(crate) fn merge(
         let settlements = match verdict {
             Verdict::Settle(settlements) => settlements,
             Verdict::Later => {
+                settler.need();
                 left.later.push(*node);
                 continue;
             }

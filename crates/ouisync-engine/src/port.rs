@@ -440,13 +440,15 @@ impl FolderAccess for Port {
     }
 
     fn missing_packs(&self, content: &FileContent) -> Result<Vec<PackId>, EngineError> {
-        let needs = self.readable()?.packs_of(content)?;
+        let readable = self.readable()?;
+        let needs = readable.packs_of(content)?;
         if needs.missing.is_empty() && !needs.unknown.is_empty() {
             return Err(EngineError::Store {
                 message: "the places of some chunks are not known yet".to_owned(),
                 kind: ErrorKind::Unavailable,
             });
         }
+        readable.need(&needs.missing);
         Ok(needs.missing)
     }
 

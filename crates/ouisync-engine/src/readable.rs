@@ -5,7 +5,7 @@
 pub(crate) mod start;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -66,6 +66,8 @@ pub(crate) struct Readable {
     idle: Mutex<Option<ChunkReader<Index, Arc<Store>>>>,
     /// The last timeline read, with what it was read at.
     timeline: Mutex<Option<DatedTimeline>>,
+    /// Packs that are not here and that something waits for: those of them that were offloaded are to be fetched.
+    needed: Mutex<BTreeSet<PackId>>,
 }
 
 /// A timeline with the position and the number of withdrawals that it was read at.
@@ -134,6 +136,7 @@ impl Readable {
             recount: Mutex::new(Recount::everything()),
             idle: Mutex::default(),
             timeline: Mutex::default(),
+            needed: Mutex::default(),
         }
     }
 
@@ -390,6 +393,20 @@ impl Readable {
         Ok(self.chunk_reader().packs_of(content)?)
     }
 
+    /// Something here waits for packs: those that were offloaded are fetched, once the folder looks.
+    pub(crate) fn need(&self, packs: &[PackId]) {
+        if !packs.is_empty() {
+            let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+            needed.extend(packs);
+        }
+    }
+
+    /// What is needed since the last look.
+    pub(crate) fn take_needed(&self) -> Vec<PackId> {
+        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *needed).into_iter().collect()
+    }
+
     /// Reads content.
     pub(crate) fn content(&self, content: FileContent) -> ContentReader<Index, Arc<Store>> {
         let idle = self
@@ -532,7 +549,9 @@ impl Readable {
     /// Reads long chunk lists that have come, so that use of their chunks is counted.
     pub(crate) fn supply_lists(&self) -> Result<(), EngineError> {
         for (list, content) in self.index.pending_lists(16)? {
-            if !self.packs_of(&content)?.complete {
+            let needs = self.packs_of(&content)?;
+            if !needs.complete {
+                self.need(&needs.missing);
                 continue;
             }
             let mut reader = self.content(content);

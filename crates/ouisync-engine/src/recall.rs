@@ -39,6 +39,8 @@ pub enum RecallPhase {
     Fetching,
     /// Writing.
     Writing,
+    /// Asking others to show that they hold packs.
+    Proving,
 }
 
 /// A folder whose past is brought back.
@@ -54,7 +56,7 @@ impl Recall {
         &self.past.readable
     }
 
-    fn fetcher(&self) -> Fetcher<'_> {
+    pub(crate) fn fetcher(&self) -> Fetcher<'_> {
         Fetcher {
             shared: &self.shared,
             store: &self.store,

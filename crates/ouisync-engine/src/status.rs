@@ -149,6 +149,8 @@ pub struct FolderStatus {
     pub stored_bytes: u64,
     /// Those of them that the folder needs as it is now; the others are history.
     pub live_bytes: u64,
+    /// Bytes that the folder needs, that this device gave up because others hold them, and that aren't here.
+    pub offloaded_bytes: u64,
     /// Most bytes of packs that the host allows a safe.
     pub quota_bytes: Option<u64>,
     /// Bytes of live packs that the quota leaves no room for.

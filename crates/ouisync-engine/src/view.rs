@@ -144,7 +144,7 @@ pub trait FolderAccess: Send + Sync {
     fn removed(&self) -> bool {
         false
     }
-    /// The packs of `content` that are not here yet; empty = readable now.
+    /// The packs of `content` that are not here yet; empty = readable now. Those that were offloaded are fetched because of this.
     fn missing_packs(&self, content: &FileContent) -> Result<Vec<PackId>, EngineError>;
     /// Reads content from the start. Fails where a pack is missing.
     fn open(&self, content: &FileContent) -> Result<Box<dyn ContentStream>, EngineError>;

@@ -109,7 +109,8 @@ impl Presence {
     }
 }
 
-/// What the catalogue knows of a pack. There is a record for each pack that is live or has a file in `packs/`.
+/// What the catalogue knows of a pack. There is a record for each pack that is live, was live when it was offloaded, or has a file in
+/// `packs/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PackRecord {
     pub(crate) size: PackSize,
@@ -118,11 +119,23 @@ pub(crate) struct PackRecord {
     pub(crate) since: Option<u64>,
     /// Age of the store when an accepted commit said that the pack, which wasn't live, need not be kept for history.
     pub(crate) forgotten: Option<u64>,
+    /// This device gave its copy up: it counts as lacking, and isn't fetched. Set while the file is still there, so that nobody
+    /// relies on it; of no meaning, and cleared, at the next opening if it then still is.
+    pub(crate) offloaded: bool,
 }
 
 impl PackRecord {
     pub(crate) fn is_live(&self) -> bool {
         self.since.is_none()
+    }
+
+    /// The same pack, no longer offloaded, with this much of it here.
+    pub(crate) fn with(self, presence: Presence) -> Self {
+        Self {
+            presence,
+            offloaded: false,
+            ..self
+        }
     }
 }
 

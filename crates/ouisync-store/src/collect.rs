@@ -81,6 +81,8 @@ struct Candidate {
     pack: PackId,
     since: u64,
     bytes: u64,
+    /// Not so of one that was offloaded.
+    has_file: bool,
     for_quota: bool,
 }
 
@@ -118,6 +120,9 @@ impl Store {
                         break;
                     }
                     draft.set_pack(pack, None)?;
+                    if !record.presence.has_file() {
+                        continue;
+                    }
                     part.packs += 1;
                     part.bytes += record.size.bytes();
                     part.for_quota += u64::from(for_quota);
@@ -150,6 +155,9 @@ impl Store {
         let age = self.age().saturating_add(later.as_secs());
         let mut collected = Collected::default();
         for candidate in self.collectable(policy, age)? {
+            if !candidate.has_file {
+                continue;
+            }
             collected.add(&Collected {
                 packs: 1,
                 bytes: candidate.bytes,
@@ -165,7 +173,7 @@ impl Store {
         let mut found = Collected::default();
         scan_prefix(self.records(), &[key::PACK], |_, value| {
             let record: PackRecord = decode(key::PACK, value)?;
-            if record.forgotten.is_some() {
+            if record.forgotten.is_some() && record.presence.has_file() {
                 found.packs += 1;
                 found.bytes += record.size.bytes();
             }
@@ -192,6 +200,7 @@ impl Store {
                 pack: PackId::from_bytes(pack),
                 since,
                 bytes: record.size.bytes(),
+                has_file: record.presence.has_file(),
                 for_quota: false,
             };
             let is_whole = record.presence.is_whole();

@@ -54,6 +54,7 @@ impl FrameSource for Store {
         let whole = |info: &PackInfo| match info.state {
             PackState::Pending | PackState::Stored | PackState::Released { .. } => true,
             PackState::Missing | PackState::Partial | PackState::Damaged => false,
+            PackState::Offloaded { here } => here,
         };
         Ok(self
             .pack(*pack)?

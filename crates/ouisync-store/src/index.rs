@@ -30,6 +30,7 @@ use crate::{
 
 pub mod batch;
 pub mod contents;
+pub mod exclusive;
 pub mod history;
 pub mod state;
 mod tree;

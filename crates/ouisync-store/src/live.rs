@@ -230,6 +230,7 @@ pub(crate) fn add_use(
             presence: Presence::Missing,
             since: None,
             forgotten: None,
+            offloaded: false,
         },
     };
     draft.summary.live.add(&pack);
@@ -255,11 +256,15 @@ pub(crate) fn remove_use(
     }
     draft.summary.live.remove(&pack);
     let since = Some(draft.summary.clock.age);
-    let released = draft
-        .pack(pack)?
-        .map(|record| PackRecord { since, ..record });
-    // Of a pack that never came whole there is nothing to keep.
-    draft.set_pack(pack, released.filter(|record| record.presence.has_file()))
+    let released = draft.pack(pack)?.map(|record| PackRecord {
+        since,
+        // What is still here is history like any other.
+        offloaded: record.offloaded && !record.presence.has_file(),
+        ..record
+    });
+    // Of a pack that never came whole there is nothing to keep; of an offloaded one that it is to stay so when it is added again.
+    let kept = released.filter(|record| record.presence.has_file() || record.offloaded);
+    draft.set_pack(pack, kept)
 }
 
 impl Store {

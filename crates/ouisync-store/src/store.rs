@@ -32,6 +32,7 @@ use crate::{
 pub mod commits;
 mod incoming;
 pub mod notes;
+pub mod offload;
 mod open;
 pub mod packs;
 mod recent;
@@ -126,6 +127,11 @@ pub(crate) struct State {
     live_bytes: u64,
     /// Bytes of all packs in `missing`.
     missing_bytes: u64,
+    /// Live packs that are given up, those still here among them.
+    offloaded: BTreeSet<PackId>,
+    /// Those of them that are not here, and their bytes.
+    offloaded_packs: u64,
+    offloaded_bytes: u64,
     /// The catalogue has batches that a power cut may take.
     dirty: bool,
     /// Directories under `packs/` that exist; names of new ones are not durable yet.
@@ -391,6 +397,10 @@ impl State {
         self.pending.remove(&pack);
         self.damaged.remove(&pack);
         self.wanted.remove(&pack);
+        if self.offloaded.remove(&pack) && !record.presence.has_file() {
+            self.offloaded_packs -= 1;
+            self.offloaded_bytes -= record.size.bytes();
+        }
         if record.presence.is_whole() {
             self.stored_bytes -= record.size.bytes();
             self.stored_packs -= 1;
@@ -420,7 +430,15 @@ impl State {
                 self.live_bytes += record.size.bytes();
             }
         }
-        if matches!(record.presence, Presence::Missing | Presence::Partial) {
+        if record.offloaded {
+            if record.is_live() {
+                self.offloaded.insert(pack);
+                if !record.presence.has_file() {
+                    self.offloaded_packs += 1;
+                    self.offloaded_bytes += record.size.bytes();
+                }
+            }
+        } else if matches!(record.presence, Presence::Missing | Presence::Partial) {
             if record.is_live() {
                 self.missing.insert(pack, record.size);
                 self.missing_bytes += record.size.bytes();

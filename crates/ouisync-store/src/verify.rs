@@ -129,10 +129,7 @@ impl Store {
                     continue;
                 };
                 self.move_to_trash(*pack)?;
-                let missing = PackRecord {
-                    presence: Presence::Missing,
-                    ..record
-                };
+                let missing = record.with(Presence::Missing);
                 draft.set_pack(*pack, record.is_live().then_some(missing))?;
             }
             Ok(())
@@ -154,7 +151,9 @@ impl Store {
             match record.presence {
                 Presence::Pending | Presence::Stored => whole.push((pack, record.size)),
                 Presence::Damaged => report.problems.push(VerifyProblem::PackDamaged(pack)),
-                Presence::Missing | Presence::Partial => report.missing += 1,
+                Presence::Missing | Presence::Partial => {
+                    report.missing += u64::from(!record.offloaded);
+                }
             }
             Ok(ControlFlow::Continue(()))
         })?;

@@ -28,7 +28,7 @@ use ouisync_model::{
 use ouisync_store::{
     content::ChunkPlaces,
     error::ErrorKind,
-    index::{Index, IndexError, batch::IndexBatch, history::HistoryStart},
+    index::{Index, IndexError, batch::IndexBatch, exclusive::ContentUses, history::HistoryStart},
     sealed_map::SealedMapError,
 };
 use proptest::prelude::*;
@@ -711,4 +711,74 @@ fn places_outlive_the_tree_and_uses_are_counted_anew() {
         batch.commit().unwrap();
         assert_eq!(index.unreferenced_packs().unwrap(), [pack]);
     }
+}
+
+#[test]
+fn a_pack_is_exclusive_to_contents_while_nothing_else_uses_a_chunk_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = open(directory.path());
+    let [a, b, c] = [1, 2, 3].map(|pack| PackId::from_bytes([pack; 32]));
+    let (one, two) = (file(&[1, 2, 2]), file(&[3, 4]));
+    let mut batch = index.begin();
+    let tables = [
+        pack_table(1, &[1, 2]),
+        pack_table(2, &[2, 3]),
+        pack_table(3, &[4, 9]),
+    ];
+    batch.add_packs(&commit_id(1), &tables).unwrap();
+    batch
+        .account(&changes(&[one.clone(), two.clone()], &[]))
+        .unwrap();
+    batch.commit().unwrap();
+    let exclusive = |contents: &[&FileContent]| {
+        let mut uses = ContentUses::default();
+        for content in contents {
+            index.count_content(&mut uses, content);
+        }
+        index.count_lists(&mut uses).unwrap();
+        let mut packs = BTreeSet::new();
+        for content in contents {
+            for pack in index.packs_with(content).unwrap() {
+                if index.exclusive_use(&uses, &pack).unwrap().is_some() {
+                    packs.insert(pack);
+                }
+            }
+        }
+        packs
+    };
+    assert_eq!(exclusive(&[&one]), BTreeSet::from([a]));
+    assert_eq!(exclusive(&[&two]), BTreeSet::from([c]));
+    assert_eq!(exclusive(&[&one, &two]), BTreeSet::from([a, b, c]));
+    // The unused chunk is some former version's.
+    let usage = index.pack_use(&c).unwrap().unwrap();
+    assert!(usage.used_chunks < usage.chunks);
+    // A copy of the file, anywhere in the tree, needs it.
+    let mut batch = index.begin();
+    batch
+        .account(&changes(std::slice::from_ref(&one), &[]))
+        .unwrap();
+    batch.commit().unwrap();
+    assert_eq!(exclusive(&[&one, &two]), BTreeSet::from([c]));
+    assert_eq!(exclusive(&[&one, &one, &two]), BTreeSet::from([a, b, c]));
+    // A long list that nobody has read yet may need any pack.
+    let long = FileContent {
+        size: 5000,
+        level: 0,
+        data: FileData::Indirect(vec![chunk(9)]),
+    };
+    let mut batch = index.begin();
+    batch
+        .account(&changes(std::slice::from_ref(&long), &[]))
+        .unwrap();
+    batch.commit().unwrap();
+    assert_eq!(exclusive(&[&one, &one, &two]), BTreeSet::new());
+    let (list, _) = index.pending_lists(1).unwrap()[0].clone();
+    let mut batch = index.begin();
+    batch.supply_list(list, &[chunk(1), chunk(3)]).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(exclusive(&[&one, &one, &two]), BTreeSet::new());
+    assert_eq!(
+        exclusive(&[&one, &one, &two, &long]),
+        BTreeSet::from([a, b, c])
+    );
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use bytes::{Buf, Bytes, BytesMut};
 use ouisync_crypto::{
     frame_hash::FrameHash,
+    possession::{Nonce, Possession},
     proof::{ChannelId, MAX_TAGS, MemberProof, Tag},
 };
 use ouisync_model::id::{CommitId, DeviceId, MemberId, PackId, RosterEntryId, Sequence};
@@ -45,6 +46,10 @@ pub const MAX_CONTACTS: usize = 256;
 pub const MAX_ADDRESSES: usize = 16;
 /// Greatest length of an address in bytes.
 pub const MAX_ADDRESS: usize = 256;
+/// Packs of one challenge.
+pub const MAX_SAMPLES: usize = 256;
+/// Groups of one challenge, of all its packs together, and so of each.
+pub const MAX_GROUPS: usize = 4096;
 
 /// A message of the control stream. The index of a variant is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +242,38 @@ pub enum FolderMessage {
         /// The sender has it with all that it covers; otherwise it can't use it.
         installed: bool,
     },
+    /// Packs, listed as lacking before, that the sender gave up and doesn't want.
+    Offloaded {
+        /// The packs.
+        #[serde(deserialize_with = "bounded::<MAX_IDS, _, _>")]
+        packs: Vec<PackId>,
+    },
+    /// Asks the receiver to show that it holds packs; answered by [`Possession`](Self::Possession).
+    Challenge {
+        /// Never used before.
+        nonce: Nonce,
+        /// What to show.
+        #[serde(deserialize_with = "bounded::<MAX_SAMPLES, _, _>")]
+        samples: Vec<Sample>,
+    },
+    /// Answers a challenge.
+    Possession {
+        /// That of the challenge.
+        nonce: Nonce,
+        /// One for each sample, in order; none of a pack that the sender doesn't hold durably, or is giving up itself.
+        #[serde(deserialize_with = "bounded::<MAX_SAMPLES, _, _>")]
+        proofs: Vec<Option<Possession>>,
+    },
+}
+
+/// Bytes of a pack whose possession is to be shown.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Sample {
+    /// The pack.
+    pub pack: PackId,
+    /// Groups of 16 KiB in it, strictly ascending, at least one.
+    #[serde(deserialize_with = "bounded::<MAX_GROUPS, _, _>")]
+    pub groups: Vec<u16>,
 }
 
 /// The last commit of one line of an author's commits.
@@ -385,6 +422,7 @@ impl FolderMessage {
             }
             Self::Accepted { .. } => 4,
             Self::Inventory { lacking: packs }
+            | Self::Offloaded { packs }
             | Self::Holds { packs }
             | Self::Received { packs } => 32 * packs.len(),
             Self::Want { .. } | Self::Unavailable { .. } => 40,
@@ -403,6 +441,13 @@ impl FolderMessage {
                 64 + data.0.len()
             }
             Self::SkeletonWant { .. } | Self::Settled { .. } => 44,
+            Self::Challenge { samples, .. } => {
+                32 + samples
+                    .iter()
+                    .map(|sample| 36 + 2 * sample.groups.len())
+                    .sum::<usize>()
+            }
+            Self::Possession { proofs, .. } => 32 + 33 * proofs.len(),
         }
     }
 }

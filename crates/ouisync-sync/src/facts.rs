@@ -50,12 +50,14 @@ pub trait FolderFacts {
     fn live_packs(&self) -> Vec<(PackId, PackSize)>;
     /// The commits whose adds of the pack are in force.
     fn adds_of(&self, pack: &PackId) -> Vec<CommitId>;
-    /// Live packs that are not held and shall be fetched.
+    /// Live packs that are not held and shall be fetched; offloaded ones are not among them.
     fn missing_packs(&self) -> Vec<MissingPack>;
     /// Bytes of whole packs that may still be stored; `None`: no limit but the disk. Packs that don't fit are not begun.
     fn room(&self) -> Option<u64> {
         None
     }
+    /// Live packs that this device gave up: they are not fetched, and peers must know that they are lacking.
+    fn offloaded_packs(&self) -> Vec<PackId>;
     /// Live packs that are held and not yet durable.
     fn undurable_packs(&self) -> Vec<PackId>;
     /// Chaining values of all frames; known for held packs and for partial ones whose list was stored with its first frames.
@@ -95,8 +97,10 @@ pub struct PackFacts {
     pub size: PackSize,
     /// Some commit's add is not released.
     pub live: bool,
-    /// How much of it is here.
+    /// How much of it is here. Of an offloaded one nothing is, whatever the disk may still hold: nobody may rely on it.
     pub state: PackState,
+    /// This device gave it up and doesn't want it.
+    pub offloaded: bool,
 }
 
 /// How much of a pack is here.

@@ -9,6 +9,7 @@ mod fetch;
 mod inventory;
 mod output;
 mod peer;
+mod possession;
 mod roster;
 mod serve;
 mod transfer;
@@ -95,9 +96,9 @@ pub struct PeerStatus {
     pub member: Option<MemberId>,
     /// Both sides have exchanged what they have; the other figures are meaningful.
     pub exchanged: bool,
-    /// Live bytes known here that it doesn't hold durably.
+    /// Live bytes known here that it doesn't hold durably, and wants.
     pub missing_bytes: u64,
-    /// It has our roster, all our commits and all our live packs, durably.
+    /// It has our roster, all our commits and all our live packs, durably, but for those that it offloaded.
     pub has_all: bool,
 }
 
@@ -282,6 +283,13 @@ impl<F: FolderFacts> FolderSync<F> {
                 checkpoint,
                 installed,
             } => self.on_settled(peer, checkpoint, installed),
+            FolderMessage::Offloaded { packs } => self.on_offloaded(peer, &packs),
+            FolderMessage::Challenge { nonce, samples } => self.on_challenge(peer, nonce, samples),
+            FolderMessage::Possession { nonce, proofs } => self.outputs.push_back(Output::Judge {
+                peer,
+                nonce,
+                proofs,
+            }),
             FolderMessage::Contacts { contacts } => {
                 // Whoever is not let in yet must not make us dial.
                 if self.peers.get(&peer).is_some_and(Peer::allowed) {
@@ -414,17 +422,17 @@ impl<F: FolderFacts> FolderSync<F> {
         let has_all = exchanged
             && state.commits.all_accepted()
             && state.checkpoints.offered.is_none()
-            && state.packs.lacking.is_empty()
+            && state.packs.awaited == 0
             && self.same_roster(peer);
         Some(PeerStatus {
             member: state.member,
             exchanged,
-            missing_bytes: state.packs.lacking_bytes,
+            missing_bytes: state.packs.awaited_bytes,
             has_all,
         })
     }
 
-    /// The peer has our roster, commits and live packs, durably.
+    /// The peer has our roster, commits and live packs, durably, but for those that it offloaded.
     pub fn peer_has_all_of_ours(&self, peer: PeerKey) -> bool {
         self.peer_status(peer).is_some_and(|status| status.has_all)
     }

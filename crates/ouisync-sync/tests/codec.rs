@@ -5,12 +5,13 @@
 use bytes::Bytes;
 use ouisync_crypto::{
     frame_hash::FrameHash,
+    possession::{Nonce, Possession},
     proof::{ChannelId, MAX_TAGS, MemberProof, Tag},
 };
 use ouisync_model::id::{CommitId, DeviceId, MemberId, PackId, RosterEntryId, Sequence};
 use ouisync_sync::codec::{
     Blob, Chain, ClosedReason, CodecError, Contact, Decoder, FolderMessage, MAX_MESSAGE, Message,
-    decode, encode,
+    Sample, decode, encode,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -115,6 +116,26 @@ fn folder_message() -> impl Strategy<Value = FolderMessage> {
                 checkpoint: CommitId::from_bytes(checkpoint),
                 offset,
                 data: Blob(Bytes::from(data)),
+            }
+        }),
+        packs().prop_map(|packs| FolderMessage::Offloaded { packs }),
+        (id(), vec((id(), vec(any::<u16>(), 0..9)), 0..9)).prop_map(|(nonce, samples)| {
+            let sample = |(pack, groups)| Sample {
+                pack: PackId::from_bytes(pack),
+                groups,
+            };
+            FolderMessage::Challenge {
+                nonce: Nonce(nonce),
+                samples: samples.into_iter().map(sample).collect(),
+            }
+        }),
+        (id(), vec(proptest::option::of(id()), 0..9)).prop_map(|(nonce, proofs)| {
+            FolderMessage::Possession {
+                nonce: Nonce(nonce),
+                proofs: proofs
+                    .into_iter()
+                    .map(|proof| proof.map(Possession))
+                    .collect(),
             }
         }),
         (id(), any::<bool>()).prop_map(|(checkpoint, installed)| FolderMessage::Settled {

@@ -137,7 +137,10 @@ impl Victim {
                 Output::ProveMember { peer, .. } => {
                     self.sync.member_refused(peer, "not a member".into())
                 }
-                Output::Contacts { .. } | Output::StatusChanged => {}
+                Output::Prove { .. }
+                | Output::Judge { .. }
+                | Output::Contacts { .. }
+                | Output::StatusChanged => {}
             }
         }
     }

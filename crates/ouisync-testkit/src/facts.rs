@@ -5,13 +5,18 @@ pub mod checkpoint;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::{Bytes, BytesMut};
-use ouisync_crypto::{frame_hash::FrameHash, pack::Frame};
+use ouisync_crypto::{
+    frame_hash::FrameHash,
+    pack::Frame,
+    possession::{GROUP, Nonce, Possession, PossessionKey},
+    proof::{Exporter, Side},
+};
 use ouisync_model::{
-    id::{CommitId, Lamport, MemberId, PackId, RosterEntryId, Sequence},
+    id::{CommitId, FolderId, Lamport, MemberId, PackId, RosterEntryId, Sequence},
     operation::PackSize,
 };
 use ouisync_sync::{
-    codec::Chain,
+    codec::{Chain, Sample},
     facts::{
         CheckpointFacts, CommitFacts, FolderFacts, FrameSet, MissingPack, PackFacts, PackState,
     },
@@ -101,6 +106,8 @@ struct StoredPack {
     durable: bool,
     partial: Option<(BytesMut, FrameSet)>,
     hashes: Option<Vec<FrameHash>>,
+    /// Given up; the data may still be here.
+    offloaded: bool,
 }
 
 /// One device's folder.
@@ -345,8 +352,36 @@ impl MemoryFacts {
         durable
     }
 
-    /// What a crash leaves: durable packs, and partial ones (their frames are re-checked by a real store).
+    /// Gives up the packs that are held durably; gives those that weren't given up before.
+    pub fn begin_offload(&mut self) -> Vec<PackId> {
+        let mut begun = Vec::new();
+        for (pack, stored) in &mut self.packs {
+            if stored.durable && !stored.dots.is_empty() && !stored.offloaded {
+                stored.offloaded = true;
+                begun.push(*pack);
+            }
+        }
+        begun
+    }
+
+    /// Drops the data of a pack that is given up.
+    pub fn finish_offload(&mut self, pack: &PackId) {
+        self.lose(pack);
+    }
+
+    /// Wants a pack again.
+    pub fn take_back(&mut self, pack: &PackId) {
+        if let Some(stored) = self.packs.get_mut(pack) {
+            stored.offloaded = false;
+        }
+    }
+
+    /// What a crash leaves: durable packs, and partial ones (their frames are re-checked by a real store). What was being given up
+    /// is held again.
     pub fn crash(&mut self) {
+        for stored in self.packs.values_mut() {
+            stored.offloaded &= stored.data.is_none();
+        }
         for stored in self.packs.values_mut().filter(|stored| !stored.durable) {
             stored.data = None;
         }
@@ -358,6 +393,18 @@ impl MemoryFacts {
         let data = self.packs.get(pack)?.data.as_ref()?;
         let (start, end) = (first as usize * FRAME, (first + count) as usize * FRAME);
         (end <= data.len()).then(|| data.slice(start..end))
+    }
+
+    /// What shows possession of a sample. All connections are taken for one.
+    pub fn show(&self, nonce: &Nonce, sample: &Sample) -> Option<Possession> {
+        let data = self.packs.get(&sample.pack)?.data.as_ref()?;
+        let folder = FolderId::from_bytes([0; 32]);
+        let key = PossessionKey::new(&Exporter([0; 32]), Side::Dialer, &folder, nonce);
+        let groups = sample
+            .groups
+            .iter()
+            .map(|group| data.chunks(GROUP).nth(usize::from(*group)));
+        Some(key.show(&sample.pack, groups.collect::<Option<Vec<_>>>()?))
     }
 
     /// Loses a held pack (damage).
@@ -524,6 +571,7 @@ impl FolderFacts for MemoryFacts {
     fn pack(&self, pack: &PackId) -> Option<PackFacts> {
         let stored = self.packs.get(pack)?;
         let state = match (&stored.data, stored.durable) {
+            _ if stored.offloaded => PackState::Missing,
             (Some(_), true) => PackState::Durable,
             (Some(_), false) => PackState::Stored,
             (None, _) => PackState::Missing,
@@ -534,14 +582,14 @@ impl FolderFacts for MemoryFacts {
             size: stored.size?,
             live,
             state,
+            offloaded: stored.offloaded,
         })
     }
 
     fn missing_packs(&self) -> Vec<MissingPack> {
-        let missing = self
-            .packs
-            .iter()
-            .filter(|(_, stored)| stored.data.is_none() && !stored.dots.is_empty());
+        let missing = self.packs.iter().filter(|(_, stored)| {
+            stored.data.is_none() && !stored.dots.is_empty() && !stored.offloaded
+        });
         missing
             .filter_map(|(pack, stored)| {
                 Some(MissingPack {
@@ -553,9 +601,18 @@ impl FolderFacts for MemoryFacts {
             .collect()
     }
 
+    fn offloaded_packs(&self) -> Vec<PackId> {
+        let offloaded = |stored: &StoredPack| stored.offloaded && !stored.dots.is_empty();
+        self.packs
+            .iter()
+            .filter(|(_, stored)| offloaded(stored))
+            .map(|(pack, _)| *pack)
+            .collect()
+    }
+
     fn undurable_packs(&self) -> Vec<PackId> {
         let undurable = |stored: &StoredPack| {
-            stored.data.is_some() && !stored.durable && !stored.dots.is_empty()
+            stored.data.is_some() && !stored.durable && !stored.offloaded && !stored.dots.is_empty()
         };
         self.packs
             .iter()

@@ -10,12 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use ouisync_crypto::possession::{Nonce, Possession};
 use ouisync_model::{
     id::{MemberId, PackId},
     operation::PackSize,
 };
 use ouisync_sync::{
-    codec::{Decoder, Message},
+    codec::{Decoder, Message, Sample},
     folder::{DropReason, FolderSync, Limits, PeerKey, Rights},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -110,6 +111,12 @@ enum Event {
         node: usize,
         packs: Vec<PackId>,
     },
+    Prove {
+        node: usize,
+        key: u64,
+        nonce: Nonce,
+        samples: Vec<Sample>,
+    },
     Tick,
 }
 
@@ -121,6 +128,8 @@ pub struct Network {
     pub rng: SmallRng,
     /// Who dropped whom and why.
     pub dropped: Vec<(usize, usize, DropReason)>,
+    /// Answers to challenges: who asked, who answered, and what.
+    pub answers: Vec<(usize, usize, Nonce, Vec<Option<Possession>>)>,
     /// By sender and receiver, over all connections.
     pub carried: BTreeMap<(usize, usize), Carried>,
     /// Greatest [`waiting_bytes`](FolderSync::waiting_bytes) of any node.
@@ -138,6 +147,7 @@ impl Network {
             now: Duration::ZERO,
             rng: SmallRng::seed_from_u64(seed),
             dropped: Vec::new(),
+            answers: Vec::new(),
             carried: BTreeMap::new(),
             peak_waiting: 0,
             nodes: Vec::new(),
@@ -254,6 +264,20 @@ impl Network {
         sync.commits_added(&[added]);
         self.settle(node);
         packs
+    }
+
+    /// The node adds a pack again that it holds.
+    pub fn add_again(&mut self, node: usize, pack: PackId, size: PackSize) {
+        let author = self.nodes[node].author;
+        let sync = self.sync_mut(node);
+        let commit = sync.facts().compose(author, vec![(pack, size)]);
+        let (added, _) = sync
+            .facts_mut()
+            .accept_commit(commit.to_bytes())
+            .expect("valid")
+            .expect("new");
+        sync.commits_added(&[added]);
+        self.settle(node);
     }
 
     /// The node releases a live pack.
@@ -445,6 +469,19 @@ impl Network {
                 let sync = self.sync_mut(node);
                 let durable = sync.facts_mut().sync(&packs);
                 sync.packs_durable(&durable);
+                node
+            }
+            Event::Prove {
+                node,
+                key,
+                nonce,
+                samples,
+            } => {
+                let sync = self.sync_mut(node);
+                let show =
+                    |sample: &Sample| Some((sample.pack, sync.facts().show(&nonce, sample)?));
+                let shown: Vec<_> = samples.iter().filter_map(show).collect();
+                sync.possession_ready(PeerKey(key), nonce, &shown);
                 node
             }
             Event::Tick => {

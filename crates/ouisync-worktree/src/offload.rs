@@ -1,15 +1,18 @@
 //! Offloading: a file's plain copy is dropped, a placeholder of another name stays, and the record says that this was meant.
 //!
 //! The placeholder is a small text under the file's name with [`SUFFIX`] behind it, so that no program takes it for the content. It is
-//! never synced; one that is missing is written again and means nothing. The content stays in this device's sealed store.
+//! never synced; one that is missing is written again and means nothing. Whether the content stays in this device's sealed store is not
+//! decided here.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     sync::Mutex,
 };
 
-use ouisync_model::{name::Name, operation::Value, tree::entry::Entry};
+use ouisync_model::{id::NodeId, name::Name, operation::Value, tree::entry::Entry};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,6 +27,8 @@ use crate::{
 pub(crate) const SUFFIX: &[u8] = b".ouisync-offloaded";
 /// At most so many skipped files are told one by one.
 const SKIPPED: usize = 100;
+/// Files whose records are made durable together before their copies go.
+const BATCH: usize = 256;
 
 /// What to do with a file, or with all files in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,35 @@ pub enum Copies {
     Offload,
     /// Bring them back.
     Fetch,
+}
+
+/// Names from the top of the directory on.
+pub type FilePath = Vec<Name>;
+
+/// A recorded file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedFile {
+    /// Where it is.
+    pub path: FilePath,
+    /// The folder's directory that it is in, and its name there.
+    pub directory: NodeId,
+    /// See [`directory`](Self::directory).
+    pub name: Name,
+    /// Its bytes.
+    pub size: u64,
+    /// Its plain copy was dropped.
+    pub offloaded: bool,
+}
+
+/// The files that an order is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Those at or below the path.
+    pub below: Vec<ListedFile>,
+    /// Those elsewhere whose plain copies were dropped.
+    pub offloaded: Vec<ListedFile>,
+    /// Nothing is recorded at the path.
+    pub unknown: bool,
 }
 
 /// What was done.
@@ -43,16 +77,62 @@ pub struct OffloadOutcome {
     pub bytes: u64,
     /// Files that stay as they are, and why; the first of them.
     pub skipped: Vec<(String, String)>,
+    /// All files that stay as they are although the order is about them.
+    pub kept: BTreeSet<FilePath>,
     /// Nothing is recorded at the path.
     pub unknown: bool,
 }
 
+/// Hears of the bytes done and of all; `false` ends the work.
+pub type CopiesProgress = Box<dyn Fn(u64, u64) -> bool + Send + Sync>;
+
 /// An order and where its outcome is told.
-#[derive(Debug)]
 pub(crate) struct Order {
-    pub(crate) path: Vec<Name>,
-    pub(crate) copies: Copies,
-    pub(crate) reply: Mutex<Option<oneshot::Sender<Result<OffloadOutcome, String>>>>,
+    pub(crate) path: FilePath,
+    pub(crate) task: Task,
+}
+
+/// What to do.
+pub(crate) enum Task {
+    List(Reply<Listing>),
+    Set {
+        copies: Copies,
+        /// These are left alone.
+        except: BTreeSet<FilePath>,
+        progress: CopiesProgress,
+        reply: Reply<OffloadOutcome>,
+    },
+}
+
+/// Where an outcome, or why there is none, is told once.
+pub(crate) struct Reply<T>(Mutex<Option<oneshot::Sender<Result<T, String>>>>);
+
+impl<T> Reply<T> {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<T, String>>) {
+        let (reply, outcome) = oneshot::channel();
+        (Self(Mutex::new(Some(reply))), outcome)
+    }
+
+    fn answer(&self, outcome: Result<T, String>) {
+        let reply = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        if let Some(reply) = reply {
+            // Nobody waits any more.
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Order")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Orders are as different as their askers.
@@ -63,20 +143,6 @@ impl PartialEq for Order {
 }
 
 impl Eq for Order {}
-
-impl Order {
-    fn answer(&self, outcome: Result<OffloadOutcome, String>) {
-        let reply = self
-            .reply
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
-        if let Some(reply) = reply {
-            // Nobody waits any more.
-            let _ = reply.send(outcome);
-        }
-    }
-}
 
 /// Where the placeholder of a file is; `None` if its name would be too long.
 fn placeholder(name: &Name) -> Option<Name> {
@@ -115,66 +181,152 @@ fn remove_placeholder(directory: impl AsFd, name: &Name) -> io::Result<()> {
 impl Runner {
     /// Carries an order out and answers it.
     pub(crate) fn carry_out(&mut self, root: &Root, order: &Order) -> Result<(), StepError> {
-        if self.brake.holds() {
-            order.answer(Err("a burst of changes is held back first".to_owned()));
-            return Ok(());
-        }
-        let outcome = self.handle_copies(root, order);
-        match outcome {
-            Ok(outcome) => {
-                order.answer(Ok(outcome));
+        match &order.task {
+            Task::List(reply) => {
+                let listing = self.list_copies(&order.path);
+                reply.answer(
+                    listing
+                        .as_ref()
+                        .map(Clone::clone)
+                        .map_err(ToString::to_string),
+                );
+                listing.map(drop)
+            }
+            Task::Set { reply, .. } if self.brake.holds() => {
+                reply.answer(Err("a burst of changes is held back first".to_owned()));
                 Ok(())
             }
-            Err(error) => {
-                order.answer(Err(error.to_string()));
-                Err(error)
+            Task::Set {
+                copies,
+                except,
+                progress,
+                reply,
+            } => {
+                let outcome = self.handle_copies(root, &order.path, *copies, except, progress);
+                reply.answer(
+                    outcome
+                        .as_ref()
+                        .map(Clone::clone)
+                        .map_err(ToString::to_string),
+                );
+                outcome.map(drop)
             }
         }
     }
 
-    fn handle_copies(&mut self, root: &Root, order: &Order) -> Result<OffloadOutcome, StepError> {
-        let mut outcome = OffloadOutcome::default();
-        let mut files = Vec::new();
-        match self.find(&order.path)? {
-            Some(Place::Directory(slot)) => self.files_below(slot, &mut files)?,
-            Some(Place::File(slot, name)) => files.push((slot, name)),
-            None => outcome.unknown = true,
+    fn list_copies(&self, path: &[Name]) -> Result<Listing, StepError> {
+        let mut listing = Listing::default();
+        let (mut below, mut all) = (Vec::new(), Vec::new());
+        match self.find(path)? {
+            Some(Place::Directory(slot)) => self.files_below(slot, &mut below)?,
+            Some(Place::File(slot, name)) => below.push((slot, name)),
+            None => listing.unknown = true,
         }
-        for (slot, name) in files {
-            if self.control.stopping() {
-                return Err(StepError::Stopping);
-            }
-            let Some(record) = self.stored(slot, &name)?.and_then(|stored| stored.base) else {
+        self.files_below(crate::directories::ROOT, &mut all)?;
+        let chosen: BTreeSet<(Slot, Name)> = below.into_iter().collect();
+        for (slot, name) in all {
+            let record = self.stored(slot, &name)?.and_then(|stored| stored.base);
+            let (Some(record), Some(directory)) = (record, self.tree_node(slot)) else {
                 continue;
             };
             let Some(content) = record.content() else {
                 continue;
             };
-            let size = content.size;
-            let wanted = order.copies == Copies::Offload;
-            if record.offloaded == wanted {
+            let file = ListedFile {
+                path: self.path_of(slot, &name),
+                directory,
+                name: name.clone(),
+                size: content.size,
+                offloaded: record.offloaded,
+            };
+            if chosen.contains(&(slot, name)) {
+                listing.below.push(file);
+            } else if file.offloaded {
+                listing.offloaded.push(file);
+            }
+        }
+        Ok(listing)
+    }
+
+    fn handle_copies(
+        &mut self,
+        root: &Root,
+        path: &[Name],
+        copies: Copies,
+        except: &BTreeSet<FilePath>,
+        progress: &CopiesProgress,
+    ) -> Result<OffloadOutcome, StepError> {
+        let mut outcome = OffloadOutcome::default();
+        let mut found = Vec::new();
+        match self.find(path)? {
+            Some(Place::Directory(slot)) => self.files_below(slot, &mut found)?,
+            Some(Place::File(slot, name)) => found.push((slot, name)),
+            None => outcome.unknown = true,
+        }
+        let (mut files, mut total) = (Vec::new(), 0);
+        for (slot, name) in found {
+            let record = self.stored(slot, &name)?.and_then(|stored| stored.base);
+            let size = record
+                .as_ref()
+                .and_then(|record| Some(record.content()?.size));
+            let (Some(record), Some(size)) = (record, size) else {
+                continue;
+            };
+            let done = record.offloaded == (copies == Copies::Offload);
+            if done || except.contains(&self.path_of(slot, &name)) {
                 continue;
             }
-            let done = match order.copies {
-                Copies::Offload => self.offload_one(root, slot, &name, record)?,
-                Copies::Fetch => self.fetch_one(root, slot, &name)?,
-            };
-            match done {
-                None => {
-                    outcome.files += 1;
-                    outcome.bytes += size;
-                }
-                Some(why) => {
-                    let mut path = self.tree.path(slot).unwrap_or_default();
-                    path.push(name);
-                    if outcome.skipped.len() < SKIPPED {
-                        outcome.skipped.push((disk::shown_path(&path), why));
+            total += size;
+            files.push(Copy {
+                slot,
+                name,
+                record,
+                size,
+            });
+        }
+        let (mut seen, mut wanted) = (0, true);
+        for batch in files.chunks(BATCH) {
+            if self.control.stopping() {
+                return Err(StepError::Stopping);
+            }
+            wanted = wanted && progress(seen, total);
+            if !wanted {
+                let left = batch.iter().map(|file| self.path_of(file.slot, &file.name));
+                outcome.kept.extend(left);
+                continue;
+            }
+            match copies {
+                Copies::Offload => self.offload_batch(root, batch, &mut outcome)?,
+                Copies::Fetch => {
+                    for file in batch {
+                        let why = self.fetch_one(root, file.slot, &file.name)?;
+                        self.note_copy(file, why, &mut outcome);
                     }
                 }
             }
+            seen += batch.iter().map(|file| file.size).sum::<u64>();
         }
         self.flush(&[])?;
         Ok(outcome)
+    }
+
+    fn path_of(&self, slot: Slot, name: &Name) -> FilePath {
+        let mut path = self.tree.path(slot).unwrap_or_default();
+        path.push(name.clone());
+        path
+    }
+
+    fn note_copy(&self, file: &Copy, why: Option<String>, outcome: &mut OffloadOutcome) {
+        let Some(why) = why else {
+            outcome.files += 1;
+            outcome.bytes += file.size;
+            return;
+        };
+        let path = self.path_of(file.slot, &file.name);
+        if outcome.skipped.len() < SKIPPED {
+            outcome.skipped.push((disk::shown_path(&path), why));
+        }
+        outcome.kept.insert(path);
     }
 
     fn find(&self, path: &[Name]) -> Result<Option<Place>, StepError> {
@@ -208,19 +360,59 @@ impl Runner {
         Ok(())
     }
 
-    /// Drops one plain copy; tells why not.
-    fn offload_one(
+    /// Drops plain copies, or tells why not.
+    fn offload_batch(
         &mut self,
         root: &Root,
-        slot: Slot,
-        name: &Name,
-        mut record: Record,
+        batch: &[Copy],
+        outcome: &mut OffloadOutcome,
+    ) -> Result<(), StepError> {
+        let (mut handles, mut going) = (BTreeMap::new(), Vec::new());
+        for file in batch {
+            match self.begin_offload(root, &mut handles, file)? {
+                None => going.push(file),
+                why => self.note_copy(file, why, outcome),
+            }
+        }
+        // Recorded before they go, so that their absence is never taken for a deletion.
+        self.flush(&[])?;
+        self.wait_durable()?;
+        self.checkpoint()?;
+        for file in going {
+            let Copy {
+                slot, name, record, ..
+            } = file;
+            let Some(handle) = handles.get(slot) else {
+                continue;
+            };
+            let why = if self.drop_copy(root, (*slot, handle), name, record)? {
+                None
+            } else {
+                self.put(*slot, name, Stored::of(record.clone()))?;
+                let _ = remove_placeholder(handle, name);
+                self.queue_later(*slot, name.clone(), self.options.debounce);
+                Some("it was changed at this moment".to_owned())
+            };
+            self.note_copy(file, why, outcome);
+        }
+        Ok(())
+    }
+
+    /// Writes the placeholder of a file and records that its copy is to go; tells why not.
+    fn begin_offload(
+        &mut self,
+        root: &Root,
+        handles: &mut BTreeMap<Slot, OwnedFd>,
+        file: &Copy,
     ) -> Result<Option<String>, StepError> {
+        let Copy {
+            slot, name, record, ..
+        } = file;
         let skip = |why: &str| Ok(Some(why.to_owned()));
         if placeholder(name).is_none() {
             return skip("its name is too long for a placeholder");
         }
-        let entry = match self.tree_node(slot) {
+        let entry = match self.tree_node(*slot) {
             Some(node) => self.view.entry(node, name)?,
             None => None,
         };
@@ -231,31 +423,29 @@ impl Runner {
         if !self.view.missing_packs(&content)?.is_empty() {
             return skip("the folder's version of it is not on this device yet");
         }
-        let path = self.tree.path(slot).ok_or(StepError::Record)?;
-        let Ok(handle) = root.directory(&path) else {
+        if !handles.contains_key(slot) {
+            let path = self.tree.path(*slot).ok_or(StepError::Record)?;
+            let Ok(handle) = root.directory(&path) else {
+                return skip("its directory can't be opened");
+            };
+            handles.insert(*slot, handle);
+        }
+        let Some(handle) = handles.get(slot) else {
             return skip("its directory can't be opened");
         };
-        let unchanged = disk::is_unchanged(&handle, name.as_bytes(), &record.fingerprint);
+        let unchanged = disk::is_unchanged(handle, name.as_bytes(), &record.fingerprint);
         if !unchanged.unwrap_or(false) {
             return skip("it was changed and is not recorded yet");
         }
-        if let Err(error) = write_placeholder(&handle, name, content.size) {
+        if let Err(error) = write_placeholder(handle, name, content.size) {
             return Ok(Some(format!("its placeholder can't be written ({error})")));
         }
-        let before = record.clone();
-        record.offloaded = true;
-        self.put(slot, name, Stored::of(record))?;
-        // Recorded before it goes, so that its absence is never taken for a deletion.
-        self.flush(&[])?;
-        self.wait_durable()?;
-        self.checkpoint()?;
-        if self.drop_copy(root, (slot, &handle), name, &before)? {
-            return Ok(None);
-        }
-        self.put(slot, name, Stored::of(before))?;
-        let _ = remove_placeholder(&handle, name);
-        self.queue_later(slot, name.clone(), self.options.debounce);
-        skip("it was changed at this moment")
+        let offloaded = Record {
+            offloaded: true,
+            ..record.clone()
+        };
+        self.put(*slot, name, Stored::of(offloaded))?;
+        Ok(None)
     }
 
     /// Removes a file if it still is what is recorded.
@@ -378,6 +568,14 @@ impl Runner {
             let _ = remove_placeholder(handle, name);
         }
     }
+}
+
+/// A file that an order is about.
+struct Copy {
+    slot: Slot,
+    name: Name,
+    record: Record,
+    size: u64,
 }
 
 /// Something recorded.

@@ -1,6 +1,7 @@
 //! The handle of an attached directory.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,14 +12,13 @@ use std::{
 };
 
 use ouisync_engine::view::{FolderView, ViewControl, ViewStatus};
-use ouisync_model::name::Name;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     brake::{BrakeOrder, BrakeState},
     error::{StepError, WorktreeError},
     location,
-    offload::{Copies, OffloadOutcome, Order},
+    offload::{Copies, CopiesProgress, FilePath, Listing, OffloadOutcome, Order, Reply, Task},
     runner::Runner,
     watch::Notice,
 };
@@ -174,20 +174,34 @@ impl Worktree {
         self.control.send(Notice::Brake(order));
     }
 
-    /// Drops the plain copies of a file, or of all files in a directory, or brings them back. The outcome comes once that is done or,
-    /// for copies that come back, begun; an error says why nothing could be done, and so does a closed channel.
+    /// The files at or below a path, and those elsewhere whose plain copies were dropped.
+    pub fn list_copies(&self, path: FilePath) -> oneshot::Receiver<Result<Listing, String>> {
+        let (reply, outcome) = Reply::new();
+        let task = Task::List(reply);
+        self.control
+            .send(Notice::Copies(Arc::new(Order { path, task })));
+        outcome
+    }
+
+    /// Drops the plain copies of a file, or of all files in a directory, or brings them back, but for those in `except`. The outcome
+    /// comes once that is done or, for copies that come back, begun; an error says why nothing could be done, and so does a closed
+    /// channel.
     pub fn set_copies(
         &self,
-        path: Vec<Name>,
+        path: FilePath,
         copies: Copies,
+        except: BTreeSet<FilePath>,
+        progress: CopiesProgress,
     ) -> oneshot::Receiver<Result<OffloadOutcome, String>> {
-        let (reply, outcome) = oneshot::channel();
-        let order = Order {
-            path,
+        let (reply, outcome) = Reply::new();
+        let task = Task::Set {
             copies,
-            reply: Mutex::new(Some(reply)),
+            except,
+            progress,
+            reply,
         };
-        self.control.send(Notice::Copies(Arc::new(order)));
+        self.control
+            .send(Notice::Copies(Arc::new(Order { path, task })));
         outcome
     }
 

@@ -1,7 +1,7 @@
 //! Requests about a folder's plain directory.
 
-use super::{Client, ClientError, folder_path};
-use crate::directory::{Brake, BrakeRequest, CopiesOutcome, CopiesRequest};
+use super::{Client, ClientError, folder_path, past::Working};
+use crate::directory::{Brake, BrakeRequest, FetchRequest, Fetched, OffloadRequest, Offloaded};
 
 impl Client {
     /// The brake of a folder's directory.
@@ -19,26 +19,23 @@ impl Client {
             .await
     }
 
-    /// Drops the plain copies of a file or of all in a directory.
-    pub async fn offload(&self, folder: &str, path: &str) -> Result<CopiesOutcome, ClientError> {
-        self.copies(folder, "offload", path).await
-    }
-
-    /// Brings them back.
-    pub async fn fetch(&self, folder: &str, path: &str) -> Result<CopiesOutcome, ClientError> {
-        self.copies(folder, "fetch", path).await
-    }
-
-    async fn copies(
+    /// Drops this device's copies of a file or of all in a directory; dropping it stops that.
+    pub async fn offload(
         &self,
         folder: &str,
-        what: &str,
-        path: &str,
-    ) -> Result<CopiesOutcome, ClientError> {
-        let request = CopiesRequest {
-            path: path.to_owned(),
-        };
-        self.post(&format!("{}/{what}", folder_path(folder)), &request)
+        request: &OffloadRequest,
+    ) -> Result<Working<Offloaded>, ClientError> {
+        self.work(&format!("{}/offload", folder_path(folder)), request)
+            .await
+    }
+
+    /// Brings them back; dropping it stops that.
+    pub async fn fetch(
+        &self,
+        folder: &str,
+        request: &FetchRequest,
+    ) -> Result<Working<Fetched>, ClientError> {
+        self.work(&format!("{}/fetch", folder_path(folder)), request)
             .await
     }
 }

@@ -92,7 +92,7 @@ impl Client {
             .await
     }
 
-    async fn work<T>(
+    pub(super) async fn work<T>(
         &self,
         path: &str,
         request: &impl Serialize,

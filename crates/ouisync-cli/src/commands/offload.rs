@@ -1,7 +1,7 @@
-//! `ouisync offload` and `ouisync fetch`: plain copies that go and come back.
+//! `ouisync offload` and `ouisync fetch`: this device's copies, which go and come back.
 
 use clap::Args;
-use ouisync_api::{directory::CopiesOutcome, error::ErrorBody};
+use ouisync_api::directory::{FetchRequest, OffloadRequest, Skipped};
 
 use crate::{
     command_line::{DONE, Outcome},
@@ -11,23 +11,30 @@ use crate::{
     progress::Activity,
 };
 
-/// Drop the plain copy of a file, or of all files in a directory, on this device
+/// Free the space that a file, or all files in a directory, take on this device
 ///
-/// In the file's place stays a small note, NAME.ouisync-offloaded. The file stays in the folder, on other devices, and sealed in this
-/// device's store, from where 'ouisync fetch' brings it back, also without a network. Files that were changed and are not recorded yet
-/// are left alone. JSON: {files, bytes, skipped}; 'skipped' is a list of {path, reason}.
+/// The files stay in the folder. In the place of each stays a small note, NAME.ouisync-offloaded; 'ouisync fetch' brings it back from
+/// whoever holds it. Both copies that this device has go: the plain one, and the sealed one, as far as nothing else here needs it. Before
+/// that, as many members as the folder wants replicas ('ouisync retention NAME --replicas N'; safes, and devices that may write) must
+/// show that they hold it; otherwise nothing is dropped. With --plain only the plain copies go, and nobody else is asked. Files that
+/// were changed and are not recorded yet are left alone. Ctrl-C stops between files. JSON: {files, bytes, packs, pack_bytes, skipped};
+/// 'skipped' is a list of {path, reason}.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ouisync offload ~/Voyage/videos\n  ouisync offload Voyage:videos/long.mp4"
+    after_help = "Examples:\n  ouisync offload ~/Voyage/videos\n  ouisync offload Voyage:videos/long.mp4\n  ouisync offload Voyage --plain"
 )]
 pub(crate) struct Arguments {
     /// A file or directory in a folder, or FOLDER:path
     path: String,
+    /// Drop the plain copies only; the sealed ones stay on this device
+    #[arg(long)]
+    plain: bool,
 }
 
-/// Bring offloaded files back into the directory
+/// Bring offloaded files back into the directory, from whoever holds them
 ///
-/// 'ouisync wait' returns when all are there. JSON: {files, bytes, skipped}; 'skipped' is a list of {path, reason}.
+/// Returns when their content is on this device; 'ouisync wait' returns when all are in the directory. Ctrl-C stops; what has come
+/// stays. JSON: {files, bytes, skipped}; 'skipped' is a list of {path, reason}.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ouisync fetch ~/Voyage/videos/long.mp4\n  ouisync fetch Voyage && ouisync wait Voyage"
@@ -42,9 +49,32 @@ impl Arguments {
         let client = context.client()?;
         let place = Location::find(&client, &self.path).await?;
         let activity = Activity::start(format!("offloading {}", place.show()));
-        let outcome = client.offload(&place.folder, &place.path).await;
+        let request = OffloadRequest {
+            path: place.path,
+            plain: self.plain,
+        };
+        let working = client.offload(&place.folder, &request).await;
+        let progress = |phase, done, total| activity.work(phase, done, total);
+        let offloaded = working.map_err(refused)?.outcome(progress).await;
         drop(activity);
-        tell(context, &outcome.map_err(refused)?, "offloaded")
+        let offloaded = offloaded.map_err(refused)?;
+        if context.json {
+            output::json(&offloaded)?;
+            return DONE;
+        }
+        output::line(&format!(
+            "{} files, {}: plain copies dropped.",
+            offloaded.files,
+            output::size(offloaded.bytes)
+        ))?;
+        if !self.plain {
+            output::line(&format!(
+                "{} sealed packs, {}: dropped; other members hold them.",
+                offloaded.packs,
+                output::size(offloaded.pack_bytes)
+            ))?;
+        }
+        tell(&offloaded.skipped)
     }
 }
 
@@ -54,23 +84,29 @@ impl FetchArguments {
         let path = self.path.strip_suffix(".ouisync-offloaded");
         let place = Location::find(&client, path.unwrap_or(&self.path)).await?;
         let activity = Activity::start(format!("fetching {}", place.show()));
-        let outcome = client.fetch(&place.folder, &place.path).await;
+        let request = FetchRequest { path: place.path };
+        let working = client.fetch(&place.folder, &request).await;
+        let progress = |phase, done, total| activity.work(phase, done, total);
+        let fetched = working.map_err(refused)?.outcome(progress).await;
         drop(activity);
-        tell(context, &outcome.map_err(refused)?, "coming back")
+        let fetched = fetched.map_err(refused)?;
+        if context.json {
+            output::json(&fetched)?;
+            return DONE;
+        }
+        output::line(&format!(
+            "{} files, {}: coming back.",
+            fetched.files,
+            output::size(fetched.bytes)
+        ))?;
+        tell(&fetched.skipped)
     }
 }
 
-fn tell(context: &Context, outcome: &CopiesOutcome, done: &str) -> Result<u8, ErrorBody> {
-    if context.json {
-        output::json(outcome)?;
-        return DONE;
-    }
-    let mut text = format!(
-        "{} files, {}: {done}.\n",
-        outcome.files,
-        output::size(outcome.bytes)
-    );
-    for skipped in &outcome.skipped {
+/// Names the files that stay as they are.
+fn tell(skipped: &[Skipped]) -> Outcome {
+    let mut text = String::new();
+    for skipped in skipped {
         text.push_str(&format!(
             "left alone: {}: {}\n",
             output::plain(&skipped.path),

@@ -21,7 +21,7 @@ Examples:
 /// Show what the folders are doing, what is still owed and to whom
 ///
 /// JSON: without a folder a list, with one an object: {name, folder, role, state, files, bytes, missing_bytes, stored_bytes,
-/// live_bytes, history_bytes, quota_bytes, refused_bytes, conflicts, problems, peers, path, download_rate, upload_rate}. States: synced, syncing, waiting (somebody needed isn't
+/// live_bytes, history_bytes, offloaded_bytes, quota_bytes, refused_bytes, conflicts, problems, peers, path, download_rate, upload_rate}. States: synced, syncing, waiting (somebody needed isn't
 /// connected), paused, locked, error. With --watch and --json one such document a line, whenever something changed.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -116,6 +116,12 @@ fn describe(status: &FolderStatus) -> String {
         "  stored      {} of ciphertext{history}{quota}\n",
         output::size(status.stored_bytes)
     ));
+    if status.offloaded_bytes > 0 {
+        text.push_str(&format!(
+            "  offloaded   {} of ciphertext, held by others\n",
+            output::size(status.offloaded_bytes)
+        ));
+    }
     if status.missing_bytes > 0 {
         text.push_str(&format!(
             "  to receive  {}{}\n",
@@ -203,6 +209,7 @@ mod tests {
             stored_bytes: 0,
             live_bytes: 0,
             history_bytes: 0,
+            offloaded_bytes: 0,
             quota_bytes: None,
             refused_bytes: 0,
             conflicts: 1,

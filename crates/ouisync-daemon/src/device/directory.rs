@@ -1,23 +1,35 @@
 //! The device's answers about folders' plain directories.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ouisync_api::{
-    directory::{Brake, BrakeRequest, Burst, CopiesOutcome, Skipped, Undone, Verdict},
+    directory::{
+        Brake, BrakeRequest, Burst, Fetched, OffloadRequest, Offloaded, Skipped, Undone, Verdict,
+    },
     error::{ErrorBody, ErrorKind},
+    history::Phase,
     moment::Moment,
 };
-use ouisync_engine::status::FolderSummary;
+use ouisync_engine::{
+    error::EngineError,
+    offload::{self, ViewFile},
+    status::FolderSummary,
+};
 use ouisync_worktree::{
     brake::{BrakeOrder, BrakeState},
-    offload::Copies,
+    offload::{Copies, FilePath, ListedFile, Listing, OffloadOutcome},
     worktree::Worktree,
 };
+use tokio::sync::oneshot::error::RecvError;
 
-use super::{Device, Inner, past::names};
+use super::{
+    Device, Inner,
+    past::{Telling, names, text},
+    service::engine,
+};
 use crate::{
-    refusal::invalid,
-    service::{DirectoryService, Reply},
+    refusal::{from_engine, invalid},
+    service::{DirectoryService, Reply, WorkWatch},
 };
 
 /// Longest time over which a burst may stretch.
@@ -42,49 +54,178 @@ impl DirectoryService for Device {
         })
     }
 
-    fn offload(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome> {
-        Box::pin(async move { self.inner.set_copies(&folder, &path, Copies::Offload).await })
+    fn offload(
+        &self,
+        folder: String,
+        request: OffloadRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, Offloaded> {
+        Box::pin(async move { self.inner.offload(&folder, &request, progress).await })
     }
 
-    fn fetch(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome> {
-        Box::pin(async move { self.inner.set_copies(&folder, &path, Copies::Fetch).await })
+    fn fetch(&self, folder: String, path: String, progress: WorkWatch) -> Reply<'_, Fetched> {
+        Box::pin(async move { self.inner.fetch(&folder, &path, progress).await })
     }
 }
 
+/// Most files that are named one by one.
+const NAMED: usize = 100;
+
 impl Inner {
-    async fn set_copies(
+    async fn offload(
+        &self,
+        folder: &str,
+        request: &OffloadRequest,
+        progress: WorkWatch,
+    ) -> Result<Offloaded, ErrorBody> {
+        let (summary, progress) = (self.find(folder)?, Arc::new(progress));
+        let path = names(&request.path)?;
+        if request.plain {
+            let kept = BTreeSet::new();
+            let dropped = self.set_copies(&summary, path, Copies::Offload, kept, &progress);
+            let dropped = dropped.await?;
+            return Ok(Offloaded {
+                files: dropped.files,
+                bytes: dropped.bytes,
+                skipped: named(&dropped),
+                ..Offloaded::default()
+            });
+        }
+        let listing = self.list_copies(&summary, &path).await?;
+        let offload = self.engine.offload(
+            summary.folder,
+            offload::OffloadRequest {
+                chosen: listing.below.iter().map(view_file).collect(),
+                others: listing.offloaded.iter().map(view_file).collect(),
+            },
+            Box::new(Telling(progress.clone())),
+        );
+        let offload = engine(offload.await)?;
+        if let Some(replicas) = offload
+            .refused
+            .values()
+            .next()
+            .filter(|_| !offload.shows_any())
+        {
+            return Err(from_engine(&EngineError::TooFewReplicas(replicas.clone())));
+        }
+        let refused: BTreeSet<FilePath> = offload
+            .refused
+            .keys()
+            .filter_map(|index| Some(listing.below.get(*index)?.path.clone()))
+            .collect();
+        let dropped = self
+            .set_copies(&summary, path, Copies::Offload, refused.clone(), &progress)
+            .await?;
+        let mut skipped = named(&dropped);
+        for (index, replicas) in &offload.refused {
+            if let Some(file) = listing.below.get(*index)
+                && skipped.len() < NAMED
+            {
+                skipped.push(Skipped {
+                    path: text(&file.path),
+                    reason: replicas.to_string(),
+                });
+            }
+        }
+        let gone = listing.below.iter().enumerate();
+        let gone = gone.filter(|(_, file)| {
+            !refused.contains(&file.path) && !dropped.kept.contains(&file.path)
+        });
+        let gone: BTreeSet<usize> = gone.map(|(index, _)| index).collect();
+        let freed = super::blocking(move || engine(offload.finish(&gone))).await?;
+        Ok(Offloaded {
+            files: dropped.files,
+            bytes: dropped.bytes,
+            packs: freed.packs,
+            pack_bytes: freed.bytes,
+            skipped,
+        })
+    }
+
+    async fn fetch(
         &self,
         folder: &str,
         path: &str,
-        copies: Copies,
-    ) -> Result<CopiesOutcome, ErrorBody> {
-        let summary = self.find(folder)?;
-        let names = names(path)?;
-        let outcome =
-            self.with_directory(&summary, |worktree| worktree.set_copies(names, copies))?;
-        let outcome = match outcome.await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(why)) => return Err(cannot(&why)),
-            Err(_) => return Err(cannot("the directory is not attached any more")),
-        };
-        if outcome.unknown {
-            return Err(ErrorBody::new(
-                ErrorKind::NotFound,
-                format!(
-                    "there is nothing at '{path}' in the folder '{}'",
-                    summary.name
-                ),
-                "Give a path inside the folder's directory, or FOLDER:path.",
-            ));
+        progress: WorkWatch,
+    ) -> Result<Fetched, ErrorBody> {
+        let (summary, progress) = (self.find(folder)?, Arc::new(progress));
+        let path = names(path)?;
+        let listing = self.list_copies(&summary, &path).await?;
+        let wanted: Vec<&ListedFile> = listing.below.iter().filter(|file| file.offloaded).collect();
+        let files = wanted.iter().map(|file| view_file(file)).collect();
+        let telling = Box::new(Telling(progress.clone()));
+        let fetching = self.engine.fetch(summary.folder, files, telling);
+        let (lost, not_here) = engine(fetching.await)?;
+        if let Some(first) = lost.first().filter(|_| lost.len() == wanted.len()) {
+            return Err(from_engine(&EngineError::NotReachable {
+                path: text(&wanted[*first].path),
+                others: lost.len() - 1,
+                not_here,
+            }));
         }
-        let skipped = outcome.skipped.into_iter();
-        Ok(CopiesOutcome {
-            files: outcome.files,
-            bytes: outcome.bytes,
-            skipped: skipped
-                .map(|(path, reason)| Skipped { path, reason })
-                .collect(),
+        let lost: BTreeSet<FilePath> = lost
+            .iter()
+            .map(|index| wanted[*index].path.clone())
+            .collect();
+        let back = self
+            .set_copies(&summary, path, Copies::Fetch, lost.clone(), &progress)
+            .await?;
+        let mut skipped = named(&back);
+        let reason = "no connected member holds it".to_owned();
+        skipped.extend(
+            lost.iter()
+                .take(NAMED - skipped.len().min(NAMED))
+                .map(|path| Skipped {
+                    path: text(path),
+                    reason: reason.clone(),
+                }),
+        );
+        Ok(Fetched {
+            files: back.files,
+            bytes: back.bytes,
+            skipped,
         })
+    }
+
+    async fn list_copies(
+        &self,
+        summary: &FolderSummary,
+        path: &FilePath,
+    ) -> Result<Listing, ErrorBody> {
+        let list = |worktree: &Worktree| worktree.list_copies(path.clone());
+        let listing = told(self.with_directory(summary, list)?.await)?;
+        if listing.unknown {
+            return Err(nothing_at(&text(path), summary));
+        }
+        Ok(listing)
+    }
+
+    /// Drops plain copies or brings them back; what of them is done is told as bytes.
+    async fn set_copies(
+        &self,
+        summary: &FolderSummary,
+        path: FilePath,
+        copies: Copies,
+        except: BTreeSet<FilePath>,
+        progress: &Arc<WorkWatch>,
+    ) -> Result<OffloadOutcome, ErrorBody> {
+        let phase = match copies {
+            Copies::Offload => Phase::Dropping,
+            Copies::Fetch => Phase::Writing,
+        };
+        let watch = progress.clone();
+        let tell = Box::new(move |done, total| {
+            watch.send_replace((phase, done, total));
+            !watch.is_closed()
+        });
+        let shown = text(&path);
+        let set = |worktree: &Worktree| worktree.set_copies(path, copies, except, tell);
+        let outcome = told(self.with_directory(summary, set)?.await)?;
+        if outcome.unknown {
+            return Err(nothing_at(&shown, summary));
+        }
+        Ok(outcome)
     }
 
     /// Does something with a folder's directory.
@@ -96,6 +237,40 @@ impl Inner {
         self.views
             .with(summary.folder, action)
             .ok_or_else(|| no_directory(&summary.name))
+    }
+}
+
+fn nothing_at(path: &str, summary: &FolderSummary) -> ErrorBody {
+    ErrorBody::new(
+        ErrorKind::NotFound,
+        format!(
+            "there is nothing at '{path}' in the folder '{}'",
+            summary.name
+        ),
+        "Give a path inside the folder's directory, or FOLDER:path.",
+    )
+}
+
+fn view_file(file: &ListedFile) -> ViewFile {
+    ViewFile {
+        directory: file.directory,
+        name: file.name.clone(),
+    }
+}
+
+fn named(outcome: &OffloadOutcome) -> Vec<Skipped> {
+    let skipped = outcome.skipped.iter().cloned();
+    skipped
+        .map(|(path, reason)| Skipped { path, reason })
+        .collect()
+}
+
+/// What the directory's thread told.
+fn told<T>(outcome: Result<Result<T, String>, RecvError>) -> Result<T, ErrorBody> {
+    match outcome {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(why)) => Err(cannot(&why)),
+        Err(_) => Err(cannot("the directory is not attached any more")),
     }
 }
 

@@ -217,7 +217,7 @@ impl Device {
 }
 
 /// Tells the work's progress to whoever listens.
-struct Telling(Arc<WorkWatch>);
+pub(super) struct Telling(pub(super) Arc<WorkWatch>);
 
 impl RecallProgress for Telling {
     fn tell(&mut self, phase: RecallPhase, done: u64, total: u64) -> bool {
@@ -225,6 +225,7 @@ impl RecallProgress for Telling {
             RecallPhase::Looking => Phase::Looking,
             RecallPhase::Fetching => Phase::Fetching,
             RecallPhase::Writing => Phase::Writing,
+            RecallPhase::Proving => Phase::Proving,
         };
         self.0.send_if_modified(|told| {
             let changed = *told != (phase, done, total);

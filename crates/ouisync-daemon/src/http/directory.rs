@@ -1,15 +1,21 @@
 //! The routes about folders' plain directories.
 
-use axum::extract::{Path, State};
+use axum::{
+    extract::{Path, State},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
 use ouisync_api::{
-    directory::{Brake, BrakeRequest, CopiesOutcome, CopiesRequest},
+    directory::{Brake, BrakeRequest, FetchRequest, Fetched, OffloadRequest, Offloaded},
     error::ApiError,
+    history::Update,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     answer::{Answer, Input},
     routes::{Api, answer},
+    streams::{self, nobody, wants_events},
 };
 
 /// Those that answer soon.
@@ -24,26 +30,45 @@ pub(super) fn long() -> OpenApiRouter<Api> {
         .routes(routes!(fetch))
 }
 
-/// Drops the plain copies of a file, or of all files in a directory: placeholders stay, the content stays in the sealed store.
+/// Drops this device's copies of a file, or of all files in a directory: the plain ones, for which placeholders stay, and the sealed ones
+/// that nothing else here needs, once enough members have shown that they hold them. A client that accepts `text/event-stream` gets
+/// updates and the outcome as events, any other the outcome.
 #[utoipa::path(post, path = "/v1/folders/{folder}/offload", params(("folder" = String, Path, description = "Name or id")),
-    request_body = CopiesRequest, responses((status = 200, body = CopiesOutcome), (status = "default", body = ApiError)))]
+    request_body = OffloadRequest,
+    responses((status = 200, content((Offloaded = "application/json"), (Update<Offloaded> = "text/event-stream"))),
+        (status = "default", body = ApiError)))]
 async fn offload(
     State(api): State<Api>,
     Path(folder): Path<String>,
-    Input(request): Input<CopiesRequest>,
-) -> Answer<CopiesOutcome> {
-    answer(api.service.offload(folder, request.path).await)
+    headers: HeaderMap,
+    Input(request): Input<OffloadRequest>,
+) -> Response {
+    let events = wants_events(&headers);
+    let work = async move |api: Api, progress| api.service.offload(folder, request, progress).await;
+    if events {
+        return streams::work(api, work);
+    }
+    answer(work(api, nobody()).await).into_response()
 }
 
-/// Brings offloaded copies back; their writing goes on after the answer.
+/// Brings offloaded copies back, from whoever holds them; writing them goes on after the outcome. Updates as with offloading.
 #[utoipa::path(post, path = "/v1/folders/{folder}/fetch", params(("folder" = String, Path, description = "Name or id")),
-    request_body = CopiesRequest, responses((status = 200, body = CopiesOutcome), (status = "default", body = ApiError)))]
+    request_body = FetchRequest,
+    responses((status = 200, content((Fetched = "application/json"), (Update<Fetched> = "text/event-stream"))),
+        (status = "default", body = ApiError)))]
 async fn fetch(
     State(api): State<Api>,
     Path(folder): Path<String>,
-    Input(request): Input<CopiesRequest>,
-) -> Answer<CopiesOutcome> {
-    answer(api.service.fetch(folder, request.path).await)
+    headers: HeaderMap,
+    Input(request): Input<FetchRequest>,
+) -> Response {
+    let events = wants_events(&headers);
+    let work =
+        async move |api: Api, progress| api.service.fetch(folder, request.path, progress).await;
+    if events {
+        return streams::work(api, work);
+    }
+    answer(work(api, nobody()).await).into_response()
 }
 
 /// When a burst of deleting and rewriting is held back, and whether one is.

@@ -2,14 +2,14 @@
 
 use axum::{
     extract::{Path, Query, State},
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use ouisync_api::{
     error::ApiError,
     history::{
         BrowseRequest, ContentRequest, Deleted, DeletedRequest, Found, History, HistoryRequest,
-        Phase, RestoreRequest, Restored, Update,
+        RestoreRequest, Restored, Update,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,9 +17,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     answer::{Answer, Input, Refusal},
     routes::{Api, answer},
-    streams,
+    streams::{self, nobody, wants_events},
 };
-use crate::service::WorkWatch;
 
 /// Those that answer soon.
 pub(super) fn short() -> OpenApiRouter<Api> {
@@ -35,18 +34,6 @@ pub(super) fn long() -> OpenApiRouter<Api> {
         .routes(routes!(content))
         .routes(routes!(restore))
         .routes(routes!(browse))
-}
-
-/// Whether the client wants updates and the outcome as events, rather than the outcome alone.
-fn wants_events(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/event-stream"))
-}
-
-fn nobody() -> WorkWatch {
-    WorkWatch::new((Phase::Looking, 0, 0))
 }
 
 /// Finds a version of a path and fetches its content to this device from whoever holds it. A client that accepts

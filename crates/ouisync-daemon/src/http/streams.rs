@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use hyper::body::Frame;
@@ -147,6 +147,19 @@ pub(super) fn check(api: Api, folder: Option<String>) -> Response {
         let _ = sender.send(message(&last)).await;
     });
     response
+}
+
+/// Whether the client wants updates and the outcome as events, rather than the outcome alone.
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+/// For clients that want the outcome only.
+pub(super) fn nobody() -> WorkWatch {
+    WorkWatch::new((Phase::Looking, 0, 0))
 }
 
 /// Work's progress and outcome; the work stops when the reader goes.

@@ -90,7 +90,7 @@ impl Engine {
         blocking(move || RecalledParts::find(recall, &path, &when, partial)).await
     }
 
-    async fn recalling(&self, folder: FolderId) -> Result<Recall, EngineError> {
+    pub(super) async fn recalling(&self, folder: FolderId) -> Result<Recall, EngineError> {
         let past = self.past(folder).await?;
         let running = self.folder(&folder)?;
         Ok(Recall {

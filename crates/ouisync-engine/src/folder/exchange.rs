@@ -53,6 +53,7 @@ impl Folder {
                 claim: None,
                 member: None,
                 dismissed: None,
+                challenged: None,
             },
         );
         self.sync.tick(self.uptime());
@@ -161,6 +162,16 @@ impl Folder {
                     Ok(false) => self.sync.pack_lost(pack),
                     Err(error) => self.pack_failed(pack, &error),
                 },
+                Output::Prove {
+                    peer,
+                    nonce,
+                    samples,
+                } => self.show_possession(peer, nonce, samples),
+                Output::Judge {
+                    peer,
+                    nonce,
+                    proofs,
+                } => self.take_answer(peer, nonce, proofs),
                 Output::Contacts { contacts, .. } => self.learn_contacts(contacts),
                 Output::Disconnect { peer, reason } => {
                     if let Some(gone) = self.peers.remove(&peer) {

@@ -92,7 +92,12 @@ impl Folder {
         }
     }
 
-    fn policy(&self) -> PolicyInForce {
+    /// Owners want devices to keep history for longer than every holder does anyway.
+    pub(super) fn keeps_history(&self) -> bool {
+        self.asked(&self.policy()) != Keep::LITTLE
+    }
+
+    pub(super) fn policy(&self) -> PolicyInForce {
         self.roster().state().folder_policy()
     }
 

@@ -137,10 +137,18 @@ impl Folder {
             .filter(|usage| usage.used_chunks > 0)
         {
             let here = self.store.pack(usage.pack)?;
-            let Some(info) = here.filter(|info| matches!(info.state, PackState::Released { .. }))
-            else {
+            let released = |state| match state {
+                PackState::Released { .. } => true,
+                // Of what was offloaded others hold the bytes.
+                PackState::Offloaded { here: false } => true,
+                _ => false,
+            };
+            let Some(info) = here.filter(|info| released(info.state)) else {
                 continue;
             };
+            if self.store.is_live(usage.pack)? {
+                continue;
+            }
             again.push((readable.index.pack_table(&usage.pack)?, info.size));
         }
         if !released.is_empty() || !again.is_empty() {
@@ -270,6 +278,7 @@ impl Folder {
             missing_bytes: totals.missing_bytes,
             stored_bytes: totals.stored_bytes,
             live_bytes: totals.live_bytes,
+            offloaded_bytes: totals.offloaded_bytes,
             quota: self.quota(),
             unknown_policy: match state.folder_policy() {
                 PolicyInForce::Unknown(version) => Some(version),

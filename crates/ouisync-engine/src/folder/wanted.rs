@@ -28,12 +28,20 @@ pub(crate) struct Fetching {
     pub(crate) paused: bool,
 }
 
+/// Packs that weren't here when they were wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Begun {
+    /// Those that are not live.
+    pub(crate) past: Vec<PackId>,
+    /// Those that this device had given up.
+    pub(crate) offloaded: Vec<PackId>,
+}
+
 impl Folder {
-    /// Begins to fetch packs, live or not. Returns those that weren't here and aren't live.
-    pub(crate) fn want(
-        &mut self,
-        packs: &[(PackId, PackSize)],
-    ) -> Result<Vec<PackId>, EngineError> {
+    /// Begins to fetch packs, live or not.
+    pub(crate) fn want(&mut self, packs: &[(PackId, PackSize)]) -> Result<Begun, EngineError> {
+        let ids: Vec<PackId> = packs.iter().map(|(pack, _)| *pack).collect();
+        let offloaded = self.take_back(&ids)?;
         let (mut missing, mut past) = (Vec::new(), Vec::new());
         for (pack, size) in packs {
             if self.store.want_pack(*pack, *size)? {
@@ -44,7 +52,7 @@ impl Folder {
             }
         }
         self.sync.packs_wanted(&missing, true);
-        Ok(past)
+        Ok(Begun { past, offloaded })
     }
 
     /// Lets packs go that came because they were wanted; what became live stays.
@@ -59,8 +67,14 @@ impl Folder {
         Ok(())
     }
 
-    /// Ends it; what has come stays for a while.
-    pub(crate) fn unwant(&mut self, packs: &[(PackId, PackSize)]) -> Result<(), EngineError> {
+    /// Ends it; what has come stays for a while. What has not come of the `offloaded` ones is given up again.
+    pub(crate) fn unwant(
+        &mut self,
+        packs: &[(PackId, PackSize)],
+        offloaded: &[PackId],
+    ) -> Result<(), EngineError> {
+        let absent = self.store.offload_absent(offloaded)?;
+        self.sync.packs_offloaded(&absent);
         let mut past = Vec::new();
         for (pack, _) in packs {
             if !self.store.is_live(*pack)? {
@@ -100,7 +114,7 @@ impl Folder {
                 }
                 Some(PackState::Missing) => fetching.missing += size.bytes(),
                 // It came and was damaged, or something let go of it.
-                None | Some(PackState::Damaged) => {
+                None | Some(PackState::Damaged | PackState::Offloaded { .. }) => {
                     self.store.want_pack(*pack, *size)?;
                     fetching.missing += size.bytes();
                 }

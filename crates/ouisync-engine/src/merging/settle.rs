@@ -4,13 +4,14 @@
 //! would decide otherwise. It must not commit anything.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     io::Read,
     sync::Arc,
 };
 
 use ouisync_model::{
-    id::{MemberId, NodeId, OpId, Timestamp},
+    id::{MemberId, NodeId, OpId, PackId, Timestamp},
     merge::{
         ancestry::{Written, common},
         attributes::{self, Attributes, Strategy},
@@ -74,6 +75,8 @@ pub(crate) struct Settler {
     rules: BTreeMap<NodeId, Option<Arc<Attributes>>>,
     /// Bases that aren't here.
     lacking: Vec<FileContent>,
+    /// Packs of shown contents that aren't here.
+    awaited: RefCell<Vec<PackId>>,
 }
 
 /// One value or several merged ones.
@@ -92,7 +95,13 @@ impl Settler {
             nodes: HashMap::new(),
             rules: BTreeMap::new(),
             lacking: Vec::new(),
+            awaited: RefCell::default(),
         }
+    }
+
+    /// Has those packs fetched that were found not to be here, as far as they were offloaded.
+    pub(crate) fn need(&self) {
+        self.readable.need(&self.awaited.take());
     }
 
     /// The bases that [`Self::judge`] had to do without, as they aren't here: it may judge otherwise when they are.
@@ -292,7 +301,9 @@ impl Settler {
         if let FileData::Inline(_, bytes) = &content.data {
             return Ok(Had::Is(bytes.clone()));
         }
-        if !self.readable.packs_of(content)?.is_readable() {
+        let needs = self.readable.packs_of(content)?;
+        if !needs.is_readable() {
+            self.awaited.borrow_mut().extend(needs.missing);
             return Ok(Had::Later);
         }
         let mut reader = self.readable.content(content.clone());

@@ -147,11 +147,14 @@ impl Fetcher<'_> {
         came: &mut Vec<PackId>,
     ) -> Result<Fetching, EngineError> {
         let wanted = packs.to_vec();
-        came.extend(on_folder(self.sender, move |folder| folder.want(&wanted))?);
+        let begun = on_folder(self.sender, move |folder| folder.want(&wanted))?;
+        came.extend(begun.past);
         let outcome = self.wait_for(packs, progress);
         if !matches!(&outcome, Ok(fetching) if fetching.nowhere.is_empty()) {
             let wanted = packs.to_vec();
-            on_folder(self.sender, move |folder| folder.unwant(&wanted))?;
+            on_folder(self.sender, move |folder| {
+                folder.unwant(&wanted, &begun.offloaded)
+            })?;
         }
         outcome
     }

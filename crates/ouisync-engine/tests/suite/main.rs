@@ -11,6 +11,7 @@ mod history;
 mod invitations;
 mod members;
 mod merging;
+mod offload;
 mod restore;
 mod retention;
 mod storage;

@@ -24,12 +24,28 @@ pub(super) const PART: usize = 1024;
 
 /// What is known of a chunk.
 #[derive(Clone, Default, Serialize, Deserialize)]
-struct ChunkRecord {
+pub(super) struct ChunkRecord {
     /// The tree that `uses` counts for; in another there are none yet.
     generation: u32,
     /// Number of times that values in the tree list it.
     uses: u64,
     places: Vec<PlaceRecord>,
+}
+
+impl ChunkRecord {
+    /// How often values in this tree list it.
+    pub(super) fn uses_in(&self, generation: u32) -> u64 {
+        if self.generation == generation {
+            self.uses
+        } else {
+            0
+        }
+    }
+
+    /// The packs that hold it.
+    pub(super) fn packs(&self) -> impl Iterator<Item = PackId> {
+        self.places.iter().map(|place| place.pack)
+    }
 }
 
 /// What is known of a pack.
@@ -82,14 +98,14 @@ pub struct PackUse {
 
 /// A long chunk list: a name of the chunks that hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ListId([u8; 16]);
+pub struct ListId(pub(super) [u8; 16]);
 
 #[derive(Serialize, Deserialize)]
-struct ListRecord {
+pub(super) struct ListRecord {
     /// Number of values in the tree that have it.
-    values: u64,
+    pub(super) values: u64,
     /// What it lists is counted.
-    supplied: bool,
+    pub(super) supplied: bool,
 }
 
 /// What a commit tells of the chunks in a pack, or a part of it. Kept by commit, since a checkpoint hands on what is told by the adds

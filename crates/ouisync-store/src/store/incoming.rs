@@ -54,6 +54,8 @@ impl Store {
                 return Ok(());
             }
             match draft.pack(pack)? {
+                // What comes late of a pack that was given up meanwhile is passed over.
+                Some(record) if record.offloaded => Ok(()),
                 Some(record) if record.presence.is_whole() => Ok(()),
                 Some(record) if record.presence != Presence::Damaged => {
                     if record.size.frames() as usize != hashes.as_slice().len() {
@@ -173,7 +175,7 @@ impl Store {
         })
     }
 
-    /// The partial of a pack, made when the pack was begun or is of one frame; `None` when it is whole.
+    /// The partial of a pack, made when the pack was begun or is of one frame; `None` when it is whole or offloaded.
     fn partial(&self, pack: PackId) -> Result<Option<Arc<Mutex<Partial>>>, StoreError> {
         let mut state = self.state();
         if let Some(coming) = state.partials.get(&pack) {
@@ -181,7 +183,7 @@ impl Store {
         }
         let record = pack_of(self.records(), pack)?.ok_or(StoreError::UnknownPack(pack))?;
         match record.presence {
-            presence if presence.is_whole() => return Ok(None),
+            presence if presence.is_whole() || record.offloaded => return Ok(None),
             Presence::Damaged => return Err(StoreError::PackDamaged(pack)),
             _ => {}
         }

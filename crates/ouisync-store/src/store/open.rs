@@ -56,6 +56,9 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
         stored_packs: 0,
         live_bytes: 0,
         missing_bytes: 0,
+        offloaded: BTreeSet::new(),
+        offloaded_packs: 0,
+        offloaded_bytes: 0,
         // So may it have left catalogue batches that are not durable.
         dirty: true,
         directories: BTreeSet::new(),
@@ -142,10 +145,13 @@ impl Store {
             let sound = match record.presence {
                 // A file may have come without the record that says so; and nobody waits any more for what isn't live.
                 Presence::Missing | Presence::Partial => {
-                    record.is_live() && !files.contains_key(&pack)
+                    (record.is_live() || record.offloaded) && !files.contains_key(&pack)
                 }
                 Presence::Pending => false,
-                Presence::Stored => files.get(&pack) == Some(&record.size.bytes()),
+                // One that was being offloaded and is still here is taken back.
+                Presence::Stored => {
+                    !record.offloaded && files.get(&pack) == Some(&record.size.bytes())
+                }
                 Presence::Damaged => true,
             };
             if !sound {
@@ -168,6 +174,15 @@ impl Store {
         length: Option<u64>,
     ) -> Result<(), StoreError> {
         let path = pack_file::path(pack);
+        if let (Some(record), Some(length)) = (record, length)
+            && record.offloaded
+            && record.presence == Presence::Stored
+            && length == record.size.bytes()
+        {
+            return self.change(false, |draft, _| {
+                draft.set_pack(pack, Some(record.with(Presence::Stored)))
+            });
+        }
         let size = length.and_then(pack_file::size_of_length);
         let hashes = match size.filter(|size| record.is_none_or(|record| record.size == *size)) {
             Some(size) => pack_file::hash_file(self.backend(), &path, size, |_| true)
@@ -201,6 +216,7 @@ impl Store {
                         presence: Presence::Pending,
                         since,
                         forgotten,
+                        offloaded: false,
                     }),
                 )?;
                 if size.frames() > 1 {
@@ -212,6 +228,8 @@ impl Store {
                 pack,
                 Some(PackRecord {
                     presence: Presence::Missing,
+                    // Its file went because others had shown that they hold it; one that is cut here was not meant to go.
+                    offloaded: record.offloaded && length.is_none(),
                     ..record
                 }),
             ),

@@ -45,6 +45,11 @@ pub enum PackState {
     },
     /// Its file is damaged or gone; [`Store::repair`] makes it missing.
     Damaged,
+    /// This device gave it up: it counts as lacking and isn't fetched.
+    Offloaded {
+        /// Its bytes are still here.
+        here: bool,
+    },
 }
 
 /// A pack that the store has or wants.
@@ -82,6 +87,10 @@ pub struct Totals {
     pub pending_packs: u64,
     /// Packs found damaged and not repaired yet.
     pub damaged_packs: u64,
+    /// Live packs that were offloaded and are not here.
+    pub offloaded_packs: u64,
+    /// Their bytes.
+    pub offloaded_bytes: u64,
 }
 
 impl Store {
@@ -91,6 +100,9 @@ impl Store {
             let durable = record.presence == Presence::Stored;
             let forgotten = record.forgotten.is_some();
             let state = match (record.presence, record.since) {
+                (presence, _) if record.offloaded => PackState::Offloaded {
+                    here: presence.is_whole(),
+                },
                 (Presence::Missing, _) => PackState::Missing,
                 (Presence::Partial, _) => PackState::Partial,
                 (Presence::Damaged, _) => PackState::Damaged,
@@ -131,6 +143,8 @@ impl Store {
             missing_bytes: state.missing_bytes.saturating_sub(received),
             pending_packs: state.pending.len() as u64,
             damaged_packs: state.damaged.len() as u64,
+            offloaded_packs: state.offloaded_packs,
+            offloaded_bytes: state.offloaded_bytes,
         }
     }
 
@@ -250,10 +264,7 @@ impl Store {
             Some(record) if record.presence == Presence::Damaged => {
                 return Err(StoreError::PackDamaged(pack));
             }
-            Some(record) if record.size == size => PackRecord {
-                presence: Presence::Pending,
-                ..record
-            },
+            Some(record) if record.size == size => record.with(Presence::Pending),
             None if unasked => {
                 draft.summary.clock.observe(now);
                 PackRecord {
@@ -261,6 +272,7 @@ impl Store {
                     presence: Presence::Pending,
                     since: Some(draft.summary.clock.age),
                     forgotten: None,
+                    offloaded: false,
                 }
             }
             _ => return Err(StoreError::UnknownPack(pack)),
@@ -375,13 +387,7 @@ impl Store {
         self.change(false, |draft, _| match draft.pack(pack)? {
             Some(record) if record.presence.is_whole() => {
                 tracing::warn!(%pack, "a stored pack is damaged");
-                draft.set_pack(
-                    pack,
-                    Some(PackRecord {
-                        presence: Presence::Damaged,
-                        ..record
-                    }),
-                )
+                draft.set_pack(pack, Some(record.with(Presence::Damaged)))
             }
             _ => Ok(()),
         })

@@ -12,14 +12,18 @@ use crate::{
 };
 
 impl Store {
-    /// Makes room for a pack that is not live. Returns whether it isn't here yet: then its frames can be written. A live one is
-    /// fetched anyway. `size` must be its size.
+    /// Makes room for a pack that is not live, or takes one back that was offloaded. Returns whether it isn't here yet: then its
+    /// frames can be written. Any other live one is fetched anyway. `size` must be its size.
     pub fn want_pack(&self, pack: PackId, size: PackSize) -> Result<bool, StoreError> {
         let now = self.now();
         let mut moved = false;
         let wanted = self.change(false, |draft, _| {
             draft.summary.clock.observe(now);
             match draft.pack(pack)? {
+                Some(record) if record.offloaded => {
+                    draft.set_pack(pack, Some(record.with(record.presence)))?;
+                    Ok(!record.presence.is_whole())
+                }
                 Some(record) if record.presence.is_whole() => Ok(false),
                 Some(record) if record.presence != Presence::Damaged => Ok(true),
                 Some(record) if record.is_live() => Err(StoreError::PackDamaged(pack)),
@@ -33,6 +37,7 @@ impl Store {
                         presence: Presence::Missing,
                         since: Some(draft.summary.clock.age),
                         forgotten: None,
+                        offloaded: false,
                     };
                     draft.set_pack(pack, Some(record))?;
                     Ok(true)

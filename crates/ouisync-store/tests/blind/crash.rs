@@ -85,6 +85,7 @@ impl Script {
             store.set_disposition(&[self.others.id()], Disposition::Accepted)?;
         }
         store.repair()?;
+        store.take_back(&store.offloaded_packs())?;
         store.put_roster_entries(&[b"found".to_vec(), b"join".to_vec()])?;
         promised.roster = 2;
 
@@ -139,6 +140,15 @@ impl Script {
         }
         promised.packs.extend(store.sync_packs()?);
         promised.commits.insert(self.last.id());
+
+        // A pack that is given up and fetched again. Until others are asked it stays promised.
+        assert_eq!(store.begin_offload(&[self.c.id])?, [self.c.id]);
+        promised.packs.remove(&self.c.id);
+        store.finish_offload(&[self.c.id])?;
+        assert!(!store.has_pack(self.c.id)? && !store.is_missing(self.c.id));
+        store.take_back(&[self.c.id])?;
+        store.receive_pack(self.c.id, &self.c.bytes)?;
+        promised.packs.extend(store.sync_packs()?);
 
         store.set_disposition(&[self.others.id()], Disposition::Quarantined)?;
         store.set_disposition(&[self.others.id()], Disposition::Accepted)?;

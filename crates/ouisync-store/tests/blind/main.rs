@@ -7,4 +7,5 @@ mod crash;
 mod kill;
 mod live_set;
 mod making;
+mod offload;
 mod retention;

@@ -14,7 +14,7 @@ use ouisync_model::id::{CommitId, MemberId, Sequence};
 use super::{
     DropReason, FolderSync, Output, PeerKey,
     commits::OwnChain,
-    peer::{Offer, Peer},
+    peer::{Offer, Peer, Told},
 };
 use crate::{
     codec::{Blob, FolderMessage, MAX_SKELETON, SKELETON_PART},
@@ -170,13 +170,14 @@ impl<F: FolderFacts> FolderSync<F> {
     }
 
     /// Owes the peer the list of all packs that we lack.
-    fn owe_inventory(&mut self, peer: PeerKey) {
+    pub(super) fn owe_inventory(&mut self, peer: PeerKey) {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
         let undurable = self.facts.undurable_packs();
         let owed = &mut state.packs.inventory_owed;
         owed.extend(self.fetches.missing.keys());
+        owed.extend(self.facts.offloaded_packs());
         owed.extend(&undurable);
         state.packs.holds_owed.extend(&undurable);
     }
@@ -375,9 +376,9 @@ impl<F: FolderFacts> FolderSync<F> {
         let listed: Vec<_> = state.packs.unknown_lacking.keys().copied().collect();
         for pack in listed {
             if let Some(facts) = self.facts.pack(&pack).filter(|facts| facts.live)
-                && let Some(servable) = state.packs.unknown_lacking.remove(&pack)
+                && let Some(told) = state.packs.unknown_lacking.remove(&pack)
             {
-                state.packs.lack(pack, facts.size, servable);
+                state.packs.lack(pack, facts.size, told);
             }
         }
         if has_all || !state.commits.heard {
@@ -391,7 +392,7 @@ impl<F: FolderFacts> FolderSync<F> {
                     .is_some_and(|commit| commits.has(&commit))
             });
             if !has_one && !state.packs.lacking.contains_key(&pack) {
-                state.packs.lack(pack, size, false);
+                state.packs.lack(pack, size, Told::default());
             }
         }
     }

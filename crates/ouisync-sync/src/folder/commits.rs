@@ -7,7 +7,7 @@ use ouisync_model::id::{CommitId, MemberId, PackId, Sequence};
 
 use super::{
     DropReason, FolderSync, Output, PeerKey,
-    peer::{Batch, Peer, PeerCommits},
+    peer::{Batch, Peer, PeerCommits, Told},
 };
 use crate::{
     codec::{BATCH_BYTES, Blob, Chain, FolderMessage, MAX_CHAINS, MAX_COMMITS, MAX_IDS},
@@ -52,20 +52,15 @@ impl<F: FolderFacts> FolderSync<F> {
         }
         state.commits.ready = true;
         state.commits.opening = true;
-        state
-            .packs
-            .inventory_owed
-            .extend(self.fetches.missing.keys());
-        let undurable = self.facts.undurable_packs();
-        state.packs.inventory_owed.extend(&undurable);
-        state.packs.holds_owed.extend(&undurable);
         for (author, chain) in &self.chains {
             if chain.forked {
                 state.commits.owe_list(*author);
             }
         }
-        if std::mem::take(&mut state.commits.early_heads) {
-            let chains = std::mem::take(&mut state.commits.early);
+        let early = std::mem::take(&mut state.commits.early_heads)
+            .then(|| std::mem::take(&mut state.commits.early));
+        self.owe_inventory(peer);
+        if let Some(chains) = early {
             self.on_heads(peer, chains);
         }
     }
@@ -316,12 +311,15 @@ impl<F: FolderFacts> FolderSync<F> {
                     match facts.state {
                         PackState::Durable => state.packs.received_owed.push(*pack),
                         PackState::Stored => state.packs.holds_owed.push(*pack),
+                        PackState::Missing if facts.offloaded => {
+                            state.packs.inventory_owed.push_back(*pack);
+                        }
                         PackState::Missing => touched.push(*pack),
                     }
                     if facts.live
-                        && let Some(servable) = state.packs.unknown_lacking.remove(pack)
+                        && let Some(told) = state.packs.unknown_lacking.remove(pack)
                     {
-                        state.packs.lack(*pack, facts.size, servable);
+                        state.packs.lack(*pack, facts.size, told);
                     }
                 }
             }
@@ -346,7 +344,7 @@ impl<F: FolderFacts> FolderSync<F> {
                 continue;
             };
             live.push((*pack, *size));
-            if facts.state == PackState::Missing {
+            if facts.state == PackState::Missing && !facts.offloaded {
                 self.fetches.insert(*pack, *size, commit.lamport);
             }
         }
@@ -358,8 +356,10 @@ impl<F: FolderFacts> FolderSync<F> {
             let has = state.commits.has(commit);
             for (pack, size) in &live {
                 match state.packs.unknown_lacking.remove(pack) {
-                    Some(servable) => state.packs.lack(*pack, *size, servable),
-                    None if !has && state.commits.heard => state.packs.lack(*pack, *size, false),
+                    Some(told) => state.packs.lack(*pack, *size, told),
+                    None if !has && state.commits.heard => {
+                        state.packs.lack(*pack, *size, Told::default());
+                    }
                     None => {}
                 }
             }
@@ -504,7 +504,7 @@ impl<F: FolderFacts> FolderSync<F> {
                     let Some(facts) = self.facts.pack(pack).filter(|facts| facts.live) else {
                         continue;
                     };
-                    state.packs.lack(*pack, *pack_size, false);
+                    state.packs.lack(*pack, *pack_size, Told::default());
                     if facts.state != PackState::Durable && lacking.len() < MAX_IDS {
                         lacking.insert(*pack);
                     }
@@ -530,7 +530,9 @@ impl<F: FolderFacts> FolderSync<F> {
             let mut lacking: Vec<_> = lacking.into_iter().collect();
             lacking.sort_unstable();
             self.dirty = true;
+            let offloaded = self.offloaded_of(&lacking);
             self.send(peer, FolderMessage::Commits { commits, lacking });
+            self.send_offloaded(peer, offloaded);
         }
     }
 

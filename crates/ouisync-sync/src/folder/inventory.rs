@@ -5,10 +5,10 @@ use ouisync_model::{
     operation::PackSize,
 };
 
-use super::{FolderSync, PeerKey};
+use super::{FolderSync, PeerKey, peer::Told};
 use crate::{
     codec::{FolderMessage, MAX_IDS},
-    facts::{FolderFacts, PackState},
+    facts::{FolderFacts, PackFacts, PackState},
 };
 
 /// Packs that a peer may list as lacking and that are not live here. More are ignored: the peer tells again when the
@@ -26,11 +26,11 @@ impl<F: FolderFacts> FolderSync<F> {
             match self.facts.pack(&pack).filter(|facts| facts.live) {
                 Some(facts) => {
                     // A list doesn't take back that the pack is servable: Holds of the same moment follow it.
-                    state.packs.lack(pack, facts.size, false);
+                    state.packs.lack(pack, facts.size, Told::default());
                     self.refresh(&pack);
                 }
                 None if state.packs.unknown_lacking.len() < MAX_UNKNOWN => {
-                    state.packs.unknown_lacking.insert(pack, false);
+                    state.packs.unknown_lacking.insert(pack, Told::default());
                 }
                 None => {}
             }
@@ -48,9 +48,9 @@ impl<F: FolderFacts> FolderSync<F> {
                 state.packs.forget(pack);
                 state.packs.unknown_lacking.remove(pack);
             } else if let Some(lack) = state.packs.lacking.get_mut(pack) {
-                lack.servable = true;
-            } else if let Some(servable) = state.packs.unknown_lacking.get_mut(pack) {
-                *servable = true;
+                lack.told.servable = true;
+            } else if let Some(told) = state.packs.unknown_lacking.get_mut(pack) {
+                told.servable = true;
             }
             self.refresh(pack);
         }
@@ -80,7 +80,8 @@ impl<F: FolderFacts> FolderSync<F> {
     /// The pack is not here after all (damaged, or its writing failed): it is fetched anew.
     pub fn pack_lost(&mut self, pack: PackId) {
         self.fetches.remove(&pack);
-        let Some(facts) = self.facts.pack(&pack).filter(|facts| facts.live) else {
+        let wanted = |facts: &PackFacts| facts.live && !facts.offloaded;
+        let Some(facts) = self.facts.pack(&pack).filter(wanted) else {
             return;
         };
         let lamport = self
@@ -165,7 +166,9 @@ impl<F: FolderFacts> FolderSync<F> {
             lacking.sort_unstable();
             lacking.dedup();
             if !lacking.is_empty() {
+                let offloaded = self.offloaded_of(&lacking);
                 self.send(peer, FolderMessage::Inventory { lacking });
+                self.send_offloaded(peer, offloaded);
             }
         }
     }

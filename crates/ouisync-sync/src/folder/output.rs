@@ -3,11 +3,15 @@
 use std::fmt;
 
 use bytes::Bytes;
-use ouisync_crypto::{frame_hash::FrameHash, proof::MemberProof};
+use ouisync_crypto::{
+    frame_hash::FrameHash,
+    possession::{Nonce, Possession},
+    proof::MemberProof,
+};
 use ouisync_model::{id::PackId, operation::PackSize};
 use thiserror::Error;
 
-use crate::codec::{Contact, FolderMessage};
+use crate::codec::{Contact, FolderMessage, Sample};
 
 /// A connected peer: one channel of one connection, by a number that the host never uses twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +123,25 @@ pub enum Output {
         /// The pack.
         pack: PackId,
     },
+    /// Read the samples and compute what shows possession of them on this connection, then call
+    /// [`possession_ready`](super::FolderSync::possession_ready). Reading takes time: elsewhere.
+    Prove {
+        /// Who asks.
+        peer: PeerKey,
+        /// Of the challenge.
+        nonce: Nonce,
+        /// What to read; groups are within their packs.
+        samples: Vec<Sample>,
+    },
+    /// A peer's answer to a challenge, if there was one. It is for the host to judge.
+    Judge {
+        /// Who answers.
+        peer: PeerKey,
+        /// Of the challenge.
+        nonce: Nonce,
+        /// As the peer says.
+        proofs: Vec<Option<Possession>>,
+    },
     /// A peer says where devices of members are.
     Contacts {
         /// Who says so.
@@ -179,6 +202,9 @@ pub enum DropReason {
     /// More data in flight to the host than allowed, or lists beyond what the folder can contain.
     #[error("too much unanswered data")]
     Flood,
+    /// A challenge out of all bounds, or another before the first was answered.
+    #[error("impossible challenge")]
+    ImpossibleChallenge,
     /// A commit that the host refused.
     #[error("refused commit: {0}")]
     RefusedCommit(String),

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use ouisync_crypto::possession::Nonce;
 use ouisync_model::{
     id::{CommitId, Lamport, MemberId, PackId, RosterEntryId, Sequence},
     operation::PackSize,
@@ -27,6 +28,8 @@ pub(super) struct Peer {
     pub(super) serving: Serving,
     pub(super) requests: Requests,
     pub(super) checkpoints: PeerCheckpoints,
+    /// The challenge of the peer that the host is working on: its nonce and packs.
+    pub(super) challenged: Option<(Nonce, Vec<PackId>)>,
 }
 
 impl Peer {
@@ -41,6 +44,7 @@ impl Peer {
             serving: Serving::default(),
             requests: Requests::new(window, now),
             checkpoints: PeerCheckpoints::default(),
+            challenged: None,
         }
     }
 
@@ -69,7 +73,7 @@ impl Peer {
                 .packs
                 .lacking
                 .get(pack)
-                .is_none_or(|lack| lack.servable)
+                .is_none_or(|lack| lack.told.servable)
             && !self.packs.unavailable.contains(pack)
     }
 }
@@ -262,16 +266,26 @@ impl PeerCommits {
 #[derive(Clone, Copy)]
 pub(super) struct Lack {
     pub(super) size: PackSize,
+    pub(super) told: Told,
+}
+
+/// What a peer told of a pack that it lacks.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Told {
     /// It can serve it nevertheless.
     pub(super) servable: bool,
+    /// It gave it up: nobody waits until it has it.
+    pub(super) offloaded: bool,
 }
 
 #[derive(Default)]
 pub(super) struct PeerPacks {
     pub(super) lacking: HashMap<PackId, Lack>,
-    pub(super) lacking_bytes: u64,
-    /// Listed as lacking, but not live here yet; whether it can serve the pack nevertheless.
-    pub(super) unknown_lacking: HashMap<PackId, bool>,
+    /// Those of them that it wants, and their bytes.
+    pub(super) awaited: usize,
+    pub(super) awaited_bytes: u64,
+    /// Listed as lacking, but not live here yet.
+    pub(super) unknown_lacking: HashMap<PackId, Told>,
     /// It refused to serve these.
     pub(super) unavailable: HashSet<PackId>,
     pub(super) inventory_owed: VecDeque<PackId>,
@@ -280,16 +294,35 @@ pub(super) struct PeerPacks {
 }
 
 impl PeerPacks {
-    pub(super) fn lack(&mut self, pack: PackId, size: PackSize, servable: bool) {
-        if self.lacking.insert(pack, Lack { size, servable }).is_none() {
-            self.lacking_bytes += size.bytes();
+    pub(super) fn lack(&mut self, pack: PackId, size: PackSize, told: Told) {
+        self.forget(&pack);
+        if !told.offloaded {
+            self.awaited += 1;
+            self.awaited_bytes += size.bytes();
+        }
+        self.lacking.insert(pack, Lack { size, told });
+    }
+
+    /// It gave up a pack that it lacks.
+    pub(super) fn offload(&mut self, pack: PackId) {
+        if let Some(lack) = self.lacking.get(&pack).copied() {
+            let told = Told {
+                offloaded: true,
+                ..lack.told
+            };
+            self.lack(pack, lack.size, told);
+        } else if let Some(told) = self.unknown_lacking.get_mut(&pack) {
+            told.offloaded = true;
         }
     }
 
     /// It holds the pack durably, or the pack is of no interest any more.
     pub(super) fn forget(&mut self, pack: &PackId) {
         if let Some(lack) = self.lacking.remove(pack) {
-            self.lacking_bytes -= lack.size.bytes();
+            if !lack.told.offloaded {
+                self.awaited -= 1;
+                self.awaited_bytes -= lack.size.bytes();
+            }
         }
     }
 }

@@ -162,6 +162,36 @@ impl Network {
                     self.close(id);
                 }
             }
+            Output::Prove {
+                peer,
+                nonce,
+                samples,
+            } => {
+                let delay = Duration::from_millis(self.rng.random_range(0..300));
+                self.schedule(
+                    self.now + delay,
+                    Event::Prove {
+                        node,
+                        key: peer.0,
+                        nonce,
+                        samples,
+                    },
+                );
+            }
+            Output::Judge {
+                peer,
+                nonce,
+                proofs,
+            } => {
+                let other = self
+                    .connections
+                    .values()
+                    .find(|one| one.keys.contains(&peer))
+                    .map(|one| one.ends[usize::from(one.ends[0] == node)]);
+                if let Some(other) = other {
+                    self.answers.push((node, other, nonce, proofs));
+                }
+            }
             Output::Contacts { .. } | Output::StatusChanged => {}
         }
     }

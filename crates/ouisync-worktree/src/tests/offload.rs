@@ -8,7 +8,9 @@ fn set(device: &Device, path: &str, copies: Copies) -> OffloadOutcome {
     let names = path.split('/').filter(|name| !name.is_empty());
     let path = names.map(|name| Name::new(name).unwrap()).collect();
     let worktree = device.worktree.as_ref().unwrap();
-    let outcome = worktree.set_copies(path, copies).blocking_recv();
+    let outcome = worktree
+        .set_copies(path, copies, BTreeSet::new(), Box::new(|_, _| true))
+        .blocking_recv();
     let outcome = outcome.unwrap().unwrap();
     device.fake.settle();
     outcome
@@ -123,7 +125,12 @@ fn every_step_of_offloading_can_be_the_last() {
             ..options()
         });
         let worktree = other.worktree.as_ref().unwrap();
-        let outcome = worktree.set_copies(Vec::new(), Copies::Offload);
+        let outcome = worktree.set_copies(
+            Vec::new(),
+            Copies::Offload,
+            BTreeSet::new(),
+            Box::new(|_, _| true),
+        );
         let finished = matches!(outcome.blocking_recv(), Ok(Ok(_)));
         other.attach();
         other.fake.settle();

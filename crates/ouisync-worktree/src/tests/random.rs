@@ -36,7 +36,14 @@ fn set_copies(device: &Device, path: &Path, copies: Copies) {
         .iter()
         .map(|name| Name::new(name.as_encoded_bytes()).unwrap());
     let worktree = device.worktree.as_ref().unwrap();
-    let outcome = worktree.set_copies(names.collect(), copies).blocking_recv();
+    let outcome = worktree
+        .set_copies(
+            names.collect(),
+            copies,
+            BTreeSet::new(),
+            Box::new(|_, _| true),
+        )
+        .blocking_recv();
     outcome.unwrap().unwrap();
 }
 

@@ -12,7 +12,7 @@ use ouisync_api::{
         InviteRequest, JoinRequest, KeyRingRequest, LockRequest, Member, PassphraseRequest,
         RecoveryKit, RecoveryKitRequest, Role, UnlockRequest, Verification,
     },
-    directory::{Brake, BrakeRequest, CopiesOutcome},
+    directory::{Brake, BrakeRequest, Fetched, OffloadRequest, Offloaded},
     error::{ErrorBody, ErrorKind},
     event::Event,
     history::{
@@ -93,6 +93,7 @@ fn status(name: &str) -> FolderStatus {
         missing_bytes: 0,
         stored_bytes: 0,
         live_bytes: 0,
+        offloaded_bytes: 0,
         history_bytes: 0,
         quota_bytes: None,
         refused_bytes: 0,
@@ -278,15 +279,18 @@ impl DirectoryService for Fake {
     fn set_brake(&self, folder: String, _: BrakeRequest) -> Reply<'_, Brake> {
         self.brake(folder)
     }
-    fn offload(&self, _: String, _: String) -> Reply<'_, CopiesOutcome> {
-        ok(CopiesOutcome {
-            files: 0,
-            bytes: 0,
-            skipped: vec![],
-        })
+    fn offload(
+        &self,
+        folder: String,
+        request: OffloadRequest,
+        _: WorkWatch,
+    ) -> Reply<'_, Offloaded> {
+        self.note(format!("offload {folder} {request:?}"));
+        ok(Offloaded::default())
     }
-    fn fetch(&self, folder: String, path: String) -> Reply<'_, CopiesOutcome> {
-        self.offload(folder, path)
+    fn fetch(&self, folder: String, path: String, _: WorkWatch) -> Reply<'_, Fetched> {
+        self.note(format!("fetch {folder} {path}"));
+        ok(Fetched::default())
     }
 }
 
