@@ -94,8 +94,8 @@ fn three() -> (Node, Node, Node) {
     );
     for (seed, name) in [
         (1, "films/one.bin"),
-        (2, "films/two.bin"),
-        (3, "notes/kept.bin"),
+        (3, "films/two.bin"),
+        (5, "notes/kept.bin"),
     ] {
         alice.write(name, noise(seed, 4_000_000));
     }
@@ -104,6 +104,11 @@ fn three() -> (Node, Node, Node) {
     pi.join(&alice.invite("safe"), "safe");
     bob.join(&alice.invite("writer"), "writer");
     converge(&[&alice, &bob]);
+    until("the safe has all of it, and Alice knows", || {
+        let status = alice.status();
+        let peers = status["peers"].as_array().unwrap().clone();
+        peers.len() == 2 && peers.iter().all(|peer| peer["missing_bytes"] == 0)
+    });
     pi.wait();
     (alice, pi, bob)
 }
@@ -174,12 +179,12 @@ fn offloading_frees_the_disk_and_fetching_brings_every_byte_back() {
         .args(["show", "Notes:notes/kept.bin"])
         .output()
         .unwrap();
-    assert!(shown.stdout == noise(3, 4_000_000), "{:?}", shown.stderr);
+    assert!(shown.stdout == noise(5, 4_000_000), "{:?}", shown.stderr);
     bob.start();
     bob.json(&["connect", &alice.address()]);
     alice.json(&["fetch", "Notes"]);
     converge(&[&alice, &bob]);
-    assert!(fs::read(place.join("two.bin")).unwrap() == noise(2, 4_000_000));
+    assert!(fs::read(place.join("two.bin")).unwrap() == noise(3, 4_000_000));
     assert_eq!(alice.status()["offloaded_bytes"], 0);
     alice.verify();
 }
@@ -189,7 +194,7 @@ fn without_enough_replicas_offloading_refuses_and_changes_nothing() {
     let (alice, mut pi, bob) = three();
     let before = (disk_usage(&alice.files), packs(&alice).len());
     let refused = |why: &str| {
-        let ended = alice.run(&["offload", "Notes:films"]);
+        let ended = alice.run(&["offload", "Notes"]);
         assert_eq!(ended.code, 10, "{} {}", ended.stdout, ended.stderr);
         let message = ended.error()["message"].as_str().unwrap().to_owned();
         assert!(message.contains(why), "{message}");
@@ -224,12 +229,18 @@ fn without_enough_replicas_offloading_refuses_and_changes_nothing() {
     refused("1 of 3 wanted replicas");
     // The plain copies may go at any time; and where one replica is enough, the sealed ones, too.
     alice.json(&["retention", "Notes", "--replicas", "1", "--yes"]);
-    let offloaded = alice.json(&["offload", "Notes:films"]);
-    assert_eq!(offloaded["files"], 3, "{offloaded}");
+    let offloaded = alice.json(&["offload", "--plain", "Notes:films"]);
+    assert_eq!(
+        (&offloaded["files"], &offloaded["packs"]),
+        (&3.into(), &0.into())
+    );
+    let offloaded = alice.json(&["offload", "Notes"]);
+    assert_eq!(offloaded["files"], 1, "{offloaded}");
+    assert!(packs(&alice).is_empty());
     bob.wait();
     alice.json(&["fetch", "Notes"]);
     converge(&[&alice, &bob]);
-    assert!(fs::read(alice.files.join("films/two.bin")).unwrap() == noise(2, 4_000_000));
+    assert!(fs::read(alice.files.join("films/two.bin")).unwrap() == noise(3, 4_000_000));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use ouisync_engine::{
@@ -23,7 +24,7 @@ use ouisync_model::{
 };
 use tokio::task::block_in_place;
 
-use crate::device::{Device, files_below, noise};
+use crate::device::{DEADLINE, Device, files_below, noise};
 
 struct Quiet;
 
@@ -56,10 +57,18 @@ async fn prepare(
         .await
 }
 
-/// Offloads files that must not be refused.
+/// Offloads files that are not refused once everybody has what was written just now.
 async fn offload(device: &Device, folder: FolderId, chosen: &[&str], others: &[&str]) -> Freed {
-    let offload = prepare(device, folder, chosen, others).await.unwrap();
-    assert!(offload.refused.is_empty(), "{:?}", offload.refused);
+    let begun = Instant::now();
+    let offload = loop {
+        let offload = prepare(device, folder, chosen, others).await.unwrap();
+        if offload.refused.is_empty() {
+            break offload;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{:?}", offload.refused);
+        drop(offload);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     let all: BTreeSet<usize> = (0..chosen.len()).collect();
     block_in_place(|| offload.finish(&all)).unwrap()
 }
