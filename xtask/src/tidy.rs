@@ -8,6 +8,7 @@ use cargo_metadata::MetadataCommand;
 mod arrows;
 mod licences;
 mod sources;
+mod tests_named;
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let metadata = MetadataCommand::new()
@@ -17,6 +18,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut findings = arrows::check(&metadata);
     findings.extend(licences::check(&metadata)?);
     findings.extend(sources::check()?);
+    findings.extend(tests_named::check()?);
     for finding in &findings {
         eprintln!("{finding}");
     }

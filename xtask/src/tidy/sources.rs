@@ -54,7 +54,7 @@ fn packages() -> anyhow::Result<Vec<PathBuf>> {
     Ok(packages)
 }
 
-fn rust_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn rust_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
