@@ -32,6 +32,7 @@ use tracing::{info, warn};
 use crate::{
     command::{Command, FolderSender},
     error::{EngineError, Replicas},
+    flush::Flushed,
     folder::{
         Folder,
         offload::{Answer, Terms},
@@ -202,6 +203,9 @@ impl Files {
             sender: self.sender.clone(),
             packs: Vec::new(),
         };
+        // What came just now is to count.
+        let durable = self.store.sync_packs()?;
+        self.sender.send(Command::Flushed(Flushed(Ok(durable))));
         let found = self.exclusive(request.chosen.iter(), request.others.iter(), keeps_history)?;
         look(progress)?;
         let packs: Vec<PackId> = found.keys().copied().collect();

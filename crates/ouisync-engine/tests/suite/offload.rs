@@ -16,7 +16,7 @@ use ouisync_engine::{
     offload::{Freed, Offload, OffloadRequest, ViewFile},
     recall::{RecallPhase, RecallProgress},
     retention::{Keep, PolicyChange},
-    status::Role,
+    status::{FolderStatus, Role},
 };
 use ouisync_model::{
     id::{FolderId, NodeId},
@@ -112,6 +112,14 @@ async fn three() -> (Device, Device, Device, FolderId) {
 async fn all_wait(devices: &[&Device], folder: FolderId) {
     for device in devices {
         device.wait(folder).await;
+    }
+    // That one of the others has everything is not enough here.
+    for device in devices {
+        let served = |status: &FolderStatus| {
+            let mut peers = status.peers.iter().filter(|peer| peer.connected);
+            peers.all(|peer| peer.missing_bytes == 0)
+        };
+        device.becomes(folder, "followed by all", served).await;
     }
 }
 
