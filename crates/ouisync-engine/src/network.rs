@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -38,6 +38,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const DIAL_TICK: Duration = Duration::from_millis(500);
 /// Most connections at once; more are turned away.
 const MAX_CONNECTIONS: usize = 512;
+/// Most accepted connections that have shown no common folder yet; for one more the oldest of them goes.
+const MAX_STRANGERS: usize = 128;
+/// The same of one address, so that one host can't turn away the newcomers of others.
+const MAX_STRANGERS_OF_ADDRESS: usize = 16;
 /// A connection that ended earlier is not dialled again at once.
 const SHORT_LIVED: Duration = Duration::from_secs(5);
 /// A connection without any common folder is closed after this long.
@@ -84,6 +88,45 @@ struct Dial {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the oldest strangers when there are too many for one more from `remote`. A member needs a round trip or two to show what
+/// it shares, so it gets in while others come and go.
+fn make_room_for_stranger(live: &mut HashMap<DeviceId, Live>, remote: Option<SocketAddr>) {
+    let address = remote.map(|remote| network_of(remote.ip()));
+    let of_address = |live: &Live| {
+        let remote = live.handle.remote_address();
+        remote.map(|remote| network_of(remote.ip())) == address
+    };
+    let mut strangers: Vec<_> = live
+        .iter()
+        .filter(|(_, live)| live.shares.is_empty() && !live.handle.is_dialer())
+        .map(|(device, live)| (live.number, *device, of_address(live)))
+        .collect();
+    strangers.sort_unstable();
+    let neighbours = strangers.iter().filter(|(.., near)| *near).count();
+    let leaving = if neighbours >= MAX_STRANGERS_OF_ADDRESS {
+        strangers.iter().find(|(.., near)| *near)
+    } else if strangers.len() >= MAX_STRANGERS {
+        strangers.first()
+    } else {
+        None
+    };
+    if let Some(gone) = leaving.and_then(|(_, device, _)| live.remove(device)) {
+        gone.handle
+            .close(CloseCode::Overloaded, "too many newcomers");
+    }
+}
+
+/// What one host has of addresses: an IPv4 address, or the 64 bits that a provider gives out of IPv6.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
+        }
+        address => address,
+    }
 }
 
 impl Network {
@@ -327,6 +370,9 @@ impl Network {
         let number = self.inner.next_connection.fetch_add(1, Ordering::Relaxed);
         {
             let mut live = lock(&self.inner.live);
+            if !handle.is_dialer() {
+                make_room_for_stranger(&mut live, handle.remote_address());
+            }
             if live.len() >= MAX_CONNECTIONS && !live.contains_key(&device) {
                 handle.close(CloseCode::Overloaded, "too many connections");
                 return;

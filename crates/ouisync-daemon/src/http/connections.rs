@@ -8,17 +8,22 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, UnixListener},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Connections at once, streams of events included.
-const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = 256;
 /// Time for a request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// Connections that are turned away at a time.
+const MAX_REFUSALS: usize = 64;
+/// Time for one that is turned away to ask and to take its answer.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, such as for want of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -53,6 +58,7 @@ pub(crate) struct Connections {
     stopping: CancellationToken,
     tasks: TaskTracker,
     places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
 }
 
 impl Connections {
@@ -62,6 +68,7 @@ impl Connections {
             stopping,
             tasks: TaskTracker::new(),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
         }
     }
 
@@ -84,11 +91,19 @@ impl Connections {
 
     async fn accept(&self, listener: impl Listen) {
         loop {
-            let Ok(place) = self.places.clone().acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
                 Ok(stream) => {
+                    let Ok(place) = self.places.clone().try_acquire_owned() else {
+                        // Where even those who are turned away are too many, the system's own queue lets them wait.
+                        let Ok(place) = self.refusals.clone().acquire_owned().await else {
+                            return;
+                        };
+                        self.tasks.spawn(async move {
+                            turn_away(stream).await;
+                            drop(place);
+                        });
+                        continue;
+                    };
                     let (router, stopping) = (self.router.clone(), self.stopping.clone());
                     self.tasks.spawn(async move {
                         converse(stream, router, stopping).await;
@@ -102,6 +117,34 @@ impl Connections {
             }
         }
     }
+}
+
+/// Says that there are too many connections, whatever the request is.
+async fn turn_away(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let body = ApiError::from(ErrorBody::new(
+        ErrorKind::Unavailable,
+        format!("{MAX_CONNECTIONS} programs talk to the daemon already"),
+        "End some of them, or try again in some seconds.",
+    ));
+    let Ok(body) = serde_json::to_string(&body) else {
+        return;
+    };
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: 10\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let answering = async {
+        // A client takes no answer before it has asked; and closing with a request unread would take the answer back.
+        let mut request = [0; 1024];
+        if stream.read(&mut request).await? == 0 {
+            return Ok(());
+        }
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        while stream.read(&mut request).await? > 0 {}
+        Ok::<(), io::Error>(())
+    };
+    let _ = tokio::time::timeout(REFUSAL_LIMIT, answering).await;
 }
 
 async fn converse(

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::fake::Fake;
 use super::{
-    connections::Connections,
+    connections::{Connections, MAX_CONNECTIONS},
     routes::{Api, MAX_BODY, router},
 };
 use crate::home::Token;
@@ -403,6 +403,25 @@ async fn a_silent_connection_is_closed() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so() {
+    let server = Server::start().await;
+    let mut idle = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        idle.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let error = server.client().device().await.unwrap_err();
+    assert_eq!(kind(&error), ErrorKind::Unavailable, "{error}");
+    assert!(!error.body().hint.is_empty());
+    // As soon as somebody goes there is a place again.
+    idle.truncate(MAX_CONNECTIONS / 2);
+    let begun = std::time::Instant::now();
+    while let Err(error) = server.client().device().await {
+        assert_eq!(kind(&error), ErrorKind::Unavailable, "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod checkpoints;
 mod device;
 mod drafts;
 mod history;
+mod hostile;
 mod invitations;
 mod members;
 mod merging;
