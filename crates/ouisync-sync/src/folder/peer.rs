@@ -318,11 +318,11 @@ impl PeerPacks {
 
     /// It holds the pack durably, or the pack is of no interest any more.
     pub(super) fn forget(&mut self, pack: &PackId) {
-        if let Some(lack) = self.lacking.remove(pack) {
-            if !lack.told.offloaded {
-                self.awaited -= 1;
-                self.awaited_bytes -= lack.size.bytes();
-            }
+        if let Some(lack) = self.lacking.remove(pack)
+            && !lack.told.offloaded
+        {
+            self.awaited -= 1;
+            self.awaited_bytes -= lack.size.bytes();
         }
     }
 }
