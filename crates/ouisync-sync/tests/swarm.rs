@@ -4,12 +4,17 @@
 
 use std::time::Duration;
 
-use ouisync_model::operation::PackSize;
+use ouisync_model::{
+    id::{MemberId, PackId},
+    operation::PackSize,
+};
 use ouisync_sync::{
+    codec::{Blob, Chain, FolderMessage},
     facts::FolderFacts,
-    folder::{DropReason, Limits},
+    folder::{DropReason, FolderSync, Limits, Output, PeerKey, Rights},
 };
 use ouisync_testkit::{
+    facts::MemoryFacts,
     network::{LinkConfig, Network},
     seed::{Replay, seeds},
 };
@@ -468,4 +473,73 @@ fn a_pause_stops_transfers_and_a_resume_goes_on() {
     assert!(network.run_until(MINUTE, |network| network.converged()
         && network.all_acknowledged()));
     assert_eq!(network.written(bob), 3 * size(7).bytes());
+}
+
+#[test]
+fn a_commit_that_two_peers_bring_at_once_says_of_both_what_they_hold() {
+    let (mut sync, peers) = (
+        FolderSync::new(MemoryFacts::default(), Limits::default(), Duration::ZERO),
+        [PeerKey(1), PeerKey(2)],
+    );
+    let author = MemberId::from_bytes([9; 32]);
+    let facts = sync.facts_mut();
+    facts.add_entry(0);
+    let pack = facts.add_pack(size(2), 1);
+    let first = facts.compose(author, vec![(pack, size(2))]);
+    let (first, _) = facts.accept_commit(first.to_bytes()).unwrap().unwrap();
+    sync.commits_added(std::slice::from_ref(&first));
+    let perform = |sync: &mut FolderSync<MemoryFacts>| {
+        while let Some(output) = sync.poll_output() {
+            match output {
+                Output::Send { peer, message } => sync.sent(peer, message.size_hint()),
+                Output::AddCommits { peer, commits } => {
+                    let mut added = Vec::new();
+                    for bytes in commits {
+                        let accepted = sync.facts_mut().accept_commit(bytes).unwrap();
+                        added.extend(accepted.map(|(facts, _)| facts));
+                    }
+                    sync.commits_accepted(peer, &added);
+                }
+                Output::StatusChanged => {}
+                output => panic!("{output:?}"),
+            }
+        }
+    };
+    let chain = Chain {
+        author,
+        sequence: first.sequence,
+        head: first.id,
+    };
+    for peer in peers {
+        sync.peer_connected(peer, Rights::Current, None);
+        let heads = sync.facts().roster_heads();
+        sync.message(peer, FolderMessage::Roster { heads });
+        let chains = vec![chain];
+        sync.message(peer, FolderMessage::Heads { chains });
+        sync.message(peer, FolderMessage::Accepted { commits: 0 });
+        perform(&mut sync);
+    }
+    // The pack is added again, as by a file with the same content, and both peers bring it before anything is sent.
+    let again = sync.facts().compose(author, vec![(pack, size(2))]);
+    let bring = |lacking: &[PackId]| FolderMessage::Commits {
+        commits: vec![Blob(again.to_bytes())],
+        lacking: lacking.to_vec(),
+    };
+    sync.message(peers[0], bring(&[]));
+    sync.message(peers[1], bring(&[]));
+    perform(&mut sync);
+    for peer in peers {
+        let status = sync.peer_status(peer).unwrap();
+        assert_eq!(status.missing_bytes, 0, "{peer}: {status:?}");
+    }
+    // What one says that it lacks, it does lack.
+    let more = sync.facts().compose(author, vec![(pack, size(2))]);
+    for (peer, lacking) in [(peers[0], vec![]), (peers[1], vec![pack])] {
+        let commits = vec![Blob(more.to_bytes())];
+        sync.message(peer, FolderMessage::Commits { commits, lacking });
+    }
+    perform(&mut sync);
+    assert_eq!(sync.peer_status(peers[0]).unwrap().missing_bytes, 0);
+    let lacked = sync.peer_status(peers[1]).unwrap().missing_bytes;
+    assert_eq!(lacked, size(2).bytes());
 }

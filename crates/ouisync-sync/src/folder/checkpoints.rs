@@ -14,7 +14,7 @@ use ouisync_model::id::{CommitId, MemberId, Sequence};
 use super::{
     DropReason, FolderSync, Output, PeerKey,
     commits::OwnChain,
-    peer::{Offer, Peer, Told},
+    peer::{Offer, Peer},
 };
 use crate::{
     codec::{Blob, FolderMessage, MAX_SKELETON, SKELETON_PART},
@@ -391,8 +391,8 @@ impl<F: FolderFacts> FolderSync<F> {
                     .commit(add)
                     .is_some_and(|commit| commits.has(&commit))
             });
-            if !has_one && !state.packs.lacking.contains_key(&pack) {
-                state.packs.lack(pack, size, Told::default());
+            if !has_one {
+                state.packs.take_to_lack(pack, size);
             }
         }
     }

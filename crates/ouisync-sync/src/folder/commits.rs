@@ -7,7 +7,7 @@ use ouisync_model::id::{CommitId, MemberId, PackId, Sequence};
 
 use super::{
     DropReason, FolderSync, Output, PeerKey,
-    peer::{Batch, Peer, PeerCommits, Told},
+    peer::{Batch, Peer, PeerCommits},
 };
 use crate::{
     codec::{BATCH_BYTES, Blob, Chain, FolderMessage, MAX_CHAINS, MAX_COMMITS, MAX_IDS},
@@ -307,6 +307,12 @@ impl<F: FolderFacts> FolderSync<F> {
                     let Some(facts) = self.facts.pack(pack) else {
                         continue;
                     };
+                    // Whoever announces a commit holds what it adds, unless it says otherwise.
+                    let lack = state.packs.lacking.get(pack);
+                    let untold = lack.is_some_and(|lack| !lack.told.listed);
+                    if untold && self.facts.adds_of(pack).contains(id) {
+                        state.packs.forget(pack);
+                    }
                     // It takes us to lack what it announces.
                     match facts.state {
                         PackState::Durable => state.packs.received_owed.push(*pack),
@@ -358,7 +364,7 @@ impl<F: FolderFacts> FolderSync<F> {
                 match state.packs.unknown_lacking.remove(pack) {
                     Some(told) => state.packs.lack(*pack, *size, told),
                     None if !has && state.commits.heard => {
-                        state.packs.lack(*pack, *size, Told::default());
+                        state.packs.take_to_lack(*pack, *size);
                     }
                     None => {}
                 }
@@ -504,7 +510,7 @@ impl<F: FolderFacts> FolderSync<F> {
                     let Some(facts) = self.facts.pack(pack).filter(|facts| facts.live) else {
                         continue;
                     };
-                    state.packs.lack(*pack, *pack_size, Told::default());
+                    state.packs.take_to_lack(*pack, *pack_size);
                     if facts.state != PackState::Durable && lacking.len() < MAX_IDS {
                         lacking.insert(*pack);
                     }

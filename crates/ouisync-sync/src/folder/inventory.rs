@@ -26,11 +26,11 @@ impl<F: FolderFacts> FolderSync<F> {
             match self.facts.pack(&pack).filter(|facts| facts.live) {
                 Some(facts) => {
                     // A list doesn't take back that the pack is servable: Holds of the same moment follow it.
-                    state.packs.lack(pack, facts.size, Told::default());
+                    state.packs.lack(pack, facts.size, Told::LISTED);
                     self.refresh(&pack);
                 }
                 None if state.packs.unknown_lacking.len() < MAX_UNKNOWN => {
-                    state.packs.unknown_lacking.insert(pack, Told::default());
+                    state.packs.unknown_lacking.insert(pack, Told::LISTED);
                 }
                 None => {}
             }

@@ -276,6 +276,17 @@ pub(super) struct Told {
     pub(super) servable: bool,
     /// It gave it up: nobody waits until it has it.
     pub(super) offloaded: bool,
+    /// It said so itself; otherwise it is only taken to lack it, as it isn't known to have a commit that adds it.
+    pub(super) listed: bool,
+}
+
+impl Told {
+    /// It has just listed the pack.
+    pub(super) const LISTED: Self = Self {
+        servable: false,
+        offloaded: false,
+        listed: true,
+    };
 }
 
 #[derive(Default)]
@@ -301,6 +312,13 @@ impl PeerPacks {
             self.awaited_bytes += size.bytes();
         }
         self.lacking.insert(pack, Lack { size, told });
+    }
+
+    /// It isn't known to have a commit that adds the pack; what it said of the pack itself stays.
+    pub(super) fn take_to_lack(&mut self, pack: PackId, size: PackSize) {
+        if !self.lacking.contains_key(&pack) {
+            self.lack(pack, size, Told::default());
+        }
     }
 
     /// It gave up a pack that it lacks.
