@@ -7,21 +7,9 @@ use clap::Args;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Decides the first run; each further run has the next seed
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Steps of each run
-    #[arg(long, default_value_t = 60)]
-    steps: usize,
-    /// Runs
-    #[arg(long, default_value_t = 1)]
-    runs: u64,
-    /// Tell in JSON, one line a run
-    #[arg(long)]
-    json: bool,
-    /// Tell everything that happens
-    #[arg(long)]
-    log: bool,
+    /// Options of the program; `-- --help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -36,11 +24,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "simulate",
         "--",
     ]);
-    command.args(["--seed", &options.seed.to_string()]);
-    command.args(["--steps", &options.steps.to_string()]);
-    command.args(["--runs", &options.runs.to_string()]);
-    command.args(options.json.then_some("--json"));
-    command.args(options.log.then_some("--log"));
+    command.args(&options.options);
     let status = command.status().context("running the simulation")?;
     if !status.success() {
         bail!("a run failed");

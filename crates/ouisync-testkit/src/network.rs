@@ -246,8 +246,7 @@ impl Network {
     pub fn commit(&mut self, node: usize, sizes: &[PackSize]) -> Vec<PackId> {
         let author = self.nodes[node].author;
         let numbers: Vec<u64> = sizes.iter().map(|_| self.rng.random()).collect();
-        let sync = self.sync_mut(node);
-        let facts = sync.facts_mut();
+        let facts = self.sync_mut(node).facts_mut();
         let packs: Vec<_> = sizes
             .iter()
             .zip(numbers)
@@ -257,20 +256,13 @@ impl Network {
             author,
             packs.iter().copied().zip(sizes.iter().copied()).collect(),
         );
-        let (added, _) = facts
-            .accept_commit(commit.to_bytes())
-            .expect("valid")
-            .expect("new");
-        sync.commits_added(&[added]);
-        self.settle(node);
+        self.add_commit(node, &commit);
         packs
     }
 
-    /// The node adds a pack again that it holds.
-    pub fn add_again(&mut self, node: usize, pack: PackId, size: PackSize) {
-        let author = self.nodes[node].author;
+    /// The node adds a commit of its own that releases nothing.
+    fn add_commit(&mut self, node: usize, commit: &FakeCommit) {
         let sync = self.sync_mut(node);
-        let commit = sync.facts().compose(author, vec![(pack, size)]);
         let (added, _) = sync
             .facts_mut()
             .accept_commit(commit.to_bytes())
@@ -278,6 +270,14 @@ impl Network {
             .expect("new");
         sync.commits_added(&[added]);
         self.settle(node);
+    }
+
+    /// The node adds a pack again that it holds.
+    pub fn add_again(&mut self, node: usize, pack: PackId, size: PackSize) {
+        let author = self.nodes[node].author;
+        let facts = self.sync_mut(node).facts();
+        let commit = facts.compose(author, vec![(pack, size)]);
+        self.add_commit(node, &commit);
     }
 
     /// The node releases a live pack.
@@ -299,16 +299,9 @@ impl Network {
     /// The node makes a checkpoint of all it has, as `change` alters it.
     pub fn checkpoint(&mut self, node: usize, change: impl FnOnce(&mut FakeCommit)) {
         let author = self.nodes[node].author;
-        let sync = self.sync_mut(node);
-        let mut commit = sync.facts().compose_checkpoint(author);
+        let mut commit = self.sync_mut(node).facts().compose_checkpoint(author);
         change(&mut commit);
-        let (added, _) = sync
-            .facts_mut()
-            .accept_commit(commit.to_bytes())
-            .expect("valid")
-            .expect("new");
-        sync.commits_added(&[added]);
-        self.settle(node);
+        self.add_commit(node, &commit);
     }
 
     /// The node stops without warning and starts again with what was durable.

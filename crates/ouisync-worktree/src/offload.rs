@@ -124,6 +124,20 @@ impl<T> Reply<T> {
             let _ = reply.send(outcome);
         }
     }
+
+    /// Answers with the outcome of a step, whose error is the step's as well.
+    fn report(&self, outcome: Result<T, StepError>) -> Result<(), StepError> {
+        match outcome {
+            Ok(value) => {
+                self.answer(Ok(value));
+                Ok(())
+            }
+            Err(error) => {
+                self.answer(Err(error.to_string()));
+                Err(error)
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Order {
@@ -184,13 +198,7 @@ impl Runner {
         match &order.task {
             Task::List(reply) => {
                 let listing = self.list_copies(&order.path);
-                reply.answer(
-                    listing
-                        .as_ref()
-                        .map(Clone::clone)
-                        .map_err(ToString::to_string),
-                );
-                listing.map(drop)
+                reply.report(listing)
             }
             Task::Set { reply, .. } if self.brake.holds() => {
                 reply.answer(Err("a burst of changes is held back first".to_owned()));
@@ -203,13 +211,7 @@ impl Runner {
                 reply,
             } => {
                 let outcome = self.handle_copies(root, &order.path, *copies, except, progress);
-                reply.answer(
-                    outcome
-                        .as_ref()
-                        .map(Clone::clone)
-                        .map_err(ToString::to_string),
-                );
-                outcome.map(drop)
+                reply.report(outcome)
             }
         }
     }

@@ -288,19 +288,25 @@ async fn a_month_of_edits_is_read_back_as_it_was_at_every_moment() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn collected_content_comes_back_from_the_safe_and_is_live_again() {
-    let now = Arc::new(AtomicU64::new(BEGIN));
+/// A device that keeps old packs for a day, and a safe of its folder.
+async fn forgetful_with_safe(now: &Arc<AtomicU64>) -> (Device, Device, FolderId) {
     let fast = Housekeeping {
         release: std::time::Duration::from_millis(200),
         collect: std::time::Duration::from_millis(50),
         grace: std::time::Duration::from_secs(DAY),
-        ..clock(&now)
+        ..clock(now)
     };
     let alice = Device::with("alice", fast).await;
-    let safe = Device::with("pi", clock(&now)).await;
+    let safe = Device::with("pi", clock(now)).await;
     let folder = alice.create().await;
     safe.join(&alice.invite(folder, Role::Safe).await).await;
+    (alice, safe, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn collected_content_comes_back_from_the_safe_and_is_live_again() {
+    let now = Arc::new(AtomicU64::new(BEGIN));
+    let (alice, safe, folder) = forgetful_with_safe(&now).await;
     let (first, second) = (noise(400_000), noise(400_000));
     alice.write(folder, "changing", &first);
     alice.wait(folder).await;
@@ -365,16 +371,7 @@ async fn collected_content_comes_back_from_the_safe_and_is_live_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_past_state_comes_part_by_part_and_goes_again() {
     let now = Arc::new(AtomicU64::new(BEGIN));
-    let fast = Housekeeping {
-        release: std::time::Duration::from_millis(200),
-        collect: std::time::Duration::from_millis(50),
-        grace: std::time::Duration::from_secs(DAY),
-        ..clock(&now)
-    };
-    let alice = Device::with("alice", fast).await;
-    let safe = Device::with("pi", clock(&now)).await;
-    let folder = alice.create().await;
-    safe.join(&alice.invite(folder, Role::Safe).await).await;
+    let (alice, _safe, folder) = forgetful_with_safe(&now).await;
     let mut expected = Tree::new();
     for number in 0..6 {
         let bytes = noise(100_000 + number * 50_000);
