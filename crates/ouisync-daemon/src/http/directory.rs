@@ -3,7 +3,7 @@
 use axum::{
     extract::{Path, State},
     http::HeaderMap,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use ouisync_api::{
     directory::{Brake, BrakeRequest, FetchRequest, Fetched, OffloadRequest, Offloaded},
@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     answer::{Answer, Input},
     routes::{Api, answer},
-    streams::{self, nobody, wants_events},
+    streams,
 };
 
 /// Those that answer soon.
@@ -43,12 +43,8 @@ async fn offload(
     headers: HeaderMap,
     Input(request): Input<OffloadRequest>,
 ) -> Response {
-    let events = wants_events(&headers);
     let work = async move |api: Api, progress| api.service.offload(folder, request, progress).await;
-    if events {
-        return streams::work(api, work);
-    }
-    answer(work(api, nobody()).await).into_response()
+    streams::work(api, headers, work).await
 }
 
 /// Brings offloaded copies back, from whoever holds them; writing them goes on after the outcome. Updates as with offloading.
@@ -62,13 +58,9 @@ async fn fetch(
     headers: HeaderMap,
     Input(request): Input<FetchRequest>,
 ) -> Response {
-    let events = wants_events(&headers);
     let work =
         async move |api: Api, progress| api.service.fetch(folder, request.path, progress).await;
-    if events {
-        return streams::work(api, work);
-    }
-    answer(work(api, nobody()).await).into_response()
+    streams::work(api, headers, work).await
 }
 
 /// When a burst of deleting and rewriting is held back, and whether one is.

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     answer::{Answer, Input, Refusal},
     routes::{Api, answer},
-    streams::{self, nobody, wants_events},
+    streams,
 };
 
 /// Those that answer soon.
@@ -48,13 +48,9 @@ async fn find_version(
     headers: HeaderMap,
     Input(request): Input<ContentRequest>,
 ) -> Response {
-    let events = wants_events(&headers);
     let work =
         async move |api: Api, progress| api.service.find_version(folder, request, progress).await;
-    if events {
-        return streams::work(api, work);
-    }
-    answer(work(api, nobody()).await).into_response()
+    streams::work(api, headers, work).await
 }
 
 /// The content of a version of a file, or the target of a link; fetched first when it isn't on this device.
@@ -85,12 +81,8 @@ async fn restore(
     headers: HeaderMap,
     Input(request): Input<RestoreRequest>,
 ) -> Response {
-    let events = wants_events(&headers);
     let work = async move |api: Api, progress| api.service.restore(folder, request, progress).await;
-    if events {
-        return streams::work(api, work);
-    }
-    answer(work(api, nobody()).await).into_response()
+    streams::work(api, headers, work).await
 }
 
 /// Writes a past state out into a place outside of folders, all or nothing. Updates as with versions.
@@ -104,12 +96,8 @@ async fn browse(
     headers: HeaderMap,
     Input(request): Input<BrowseRequest>,
 ) -> Response {
-    let events = wants_events(&headers);
     let work = async move |api: Api, progress| api.service.browse(folder, request, progress).await;
-    if events {
-        return streams::work(api, work);
-    }
-    answer(work(api, nobody()).await).into_response()
+    streams::work(api, headers, work).await
 }
 
 /// What happened to a file, in a directory or in the whole folder, the newest first.

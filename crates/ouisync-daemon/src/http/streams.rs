@@ -20,8 +20,9 @@ use ouisync_api::{
 };
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::routes::Api;
+use super::routes::{Api, answer};
 use crate::service::{Content, WorkWatch};
 
 /// Silence after which a comment shows that the stream lives.
@@ -150,28 +151,43 @@ pub(super) fn check(api: Api, folder: Option<String>) -> Response {
 }
 
 /// Whether the client wants updates and the outcome as events, rather than the outcome alone.
-pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+fn wants_events(headers: &HeaderMap) -> bool {
     headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/event-stream"))
 }
 
-/// For clients that want the outcome only.
-pub(super) fn nobody() -> WorkWatch {
-    WorkWatch::new((Phase::Looking, 0, 0))
+/// Work's outcome, with its progress before it if the client wants events; the work stops when the reader goes.
+pub(super) async fn work<T, W>(
+    api: Api,
+    headers: HeaderMap,
+    start: impl FnOnce(Api, WorkWatch) -> W,
+) -> Response
+where
+    T: Serialize + Send + 'static,
+    W: Future<Output = Result<T, ErrorBody>> + Send + 'static,
+{
+    // Work is cancelled once nobody sees its progress, so `seen` stays until the outcome.
+    let (progress, seen) = watch::channel((Phase::Looking, 0, 0));
+    let stopping = api.stopping.clone();
+    let work = start(api, progress);
+    match wants_events(&headers) {
+        true => updates(work, seen, stopping),
+        false => answer(work.await).into_response(),
+    }
 }
 
-/// Work's progress and outcome; the work stops when the reader goes.
-pub(super) fn work<T, W>(api: Api, start: impl FnOnce(Api, WorkWatch) -> W) -> Response
+fn updates<T, W>(
+    work: W,
+    mut seen: watch::Receiver<(Phase, u64, u64)>,
+    stopping: CancellationToken,
+) -> Response
 where
     T: Serialize + Send + 'static,
     W: Future<Output = Result<T, ErrorBody>> + Send + 'static,
 {
     let (sender, response) = open();
-    let (progress, mut seen) = watch::channel((Phase::Looking, 0, 0));
-    let stopping = api.stopping.clone();
-    let work = start(api, progress);
     tokio::spawn(async move {
         let mut work = std::pin::pin!(work);
         let last = |outcome| match outcome {

@@ -288,9 +288,15 @@ impl DirectoryService for Fake {
         self.note(format!("offload {folder} {request:?}"));
         ok(Offloaded::default())
     }
-    fn fetch(&self, folder: String, path: String, _: WorkWatch) -> Reply<'_, Fetched> {
+    fn fetch(&self, folder: String, path: String, watch: WorkWatch) -> Reply<'_, Fetched> {
         self.note(format!("fetch {folder} {path}"));
-        ok(Fetched::default())
+        Box::pin(async move {
+            // As the device does between two steps of its work.
+            match watch.is_closed() {
+                true => Err(ErrorBody::new(ErrorKind::Cancelled, "cancelled", "")),
+                false => Ok(Fetched::default()),
+            }
+        })
     }
 }
 

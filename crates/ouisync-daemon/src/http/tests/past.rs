@@ -7,7 +7,7 @@ use ouisync_api::{
     history::{ContentRequest, HistoryRequest, Phase, RestoreRequest, Selection},
 };
 
-use super::{Server, kind};
+use super::{Server, TOKEN, kind};
 
 fn selection(path: &str) -> Selection {
     Selection {
@@ -83,6 +83,20 @@ async fn work_stops_when_nobody_waits_for_it() {
     )
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn who_wants_the_outcome_alone_is_waited_for() {
+    let server = Server::start().await;
+    let body = r#"{"path":"a"}"#;
+    let length = body.len();
+    let (status, answer) = server
+        .raw(&format!(
+            "POST /v1/folders/N/fetch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+    assert_eq!(status, 200, "{answer}");
 }
 
 #[tokio::test]
