@@ -57,6 +57,8 @@ impl Folder {
 
     /// Gives up those of the packs that are live and durable here, so that nobody relies on this device from now on. Returns them.
     pub(crate) fn give_up(&mut self, packs: &[PackId]) -> Result<Vec<PackId>, EngineError> {
+        // Who waited for one of them before it came doesn't take it back later.
+        self.take_back_needed();
         let begun = self.store.begin_offload(packs)?;
         self.sync.packs_offloaded(&begun);
         Ok(begun)

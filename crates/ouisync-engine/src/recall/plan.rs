@@ -319,8 +319,16 @@ impl Planning<'_> {
             return Ok(*known);
         }
         let node = match self.there(path)? {
-            Some(entry) if entry.is_directory() => {
+            Some(entry) if entry.is_directory() && (before.is_none() || entry.op.is_some()) => {
                 self.plan.unchanged += u64::from(before.is_some());
+                entry.node
+            }
+            Some(entry) if entry.is_directory() => {
+                // It was deleted and is shown for what is inside alone: it is to stay also when that goes.
+                self.plan
+                    .operations
+                    .extend(edit::write(&entry, Value::Directory));
+                self.plan.directories += 1;
                 entry.node
             }
             found => {

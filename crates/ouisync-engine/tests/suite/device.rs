@@ -38,6 +38,7 @@ pub(crate) struct Device {
 pub(crate) fn quick() -> Housekeeping {
     Housekeeping {
         tick: Duration::from_millis(50),
+        merge: Duration::from_millis(100),
         reserve: 0,
         ..Housekeeping::default()
     }

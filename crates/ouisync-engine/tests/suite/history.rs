@@ -288,6 +288,47 @@ async fn a_month_of_edits_is_read_back_as_it_was_at_every_moment() {
     }
 }
 
+/// A directory that was deleted while something was put into it is shown for that alone. Restored, it is there by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_directory_stays_when_what_had_kept_it_goes() {
+    let now = Arc::new(AtomicU64::new(BEGIN));
+    let alice = Device::with("alice", clock(&now)).await;
+    let folder = alice.create().await;
+    let view = alice.engine().view(folder).unwrap();
+    let commit = |operations| block_in_place(|| view.commit(operations, Vec::new())).unwrap();
+    let name = |name: &str| Name::new(name).unwrap();
+    let directory = NodeId::new(NodeKind::Directory, rand::random());
+    let made = edit::create(NodeId::ROOT, name("d"), directory, Value::Directory, None);
+    commit(made);
+    let empty = (
+        now.fetch_add(HOUR, Ordering::Relaxed),
+        present(alice.engine(), folder),
+    );
+    let file = NodeId::new(NodeKind::Leaf, rand::random());
+    let link = Value::Symlink(b"elsewhere".to_vec());
+    let deleted = edit::delete(&view.entry(NodeId::ROOT, &name("d")).unwrap().unwrap());
+    commit(
+        [
+            edit::create(directory, name("new"), file, link, None),
+            deleted,
+        ]
+        .concat(),
+    );
+    assert_eq!(entries(&view).len(), 2, "kept by what is inside");
+    now.fetch_add(HOUR, Ordering::Relaxed);
+    let request = RestoreRequest {
+        path: Vec::new(),
+        when: at(empty.0),
+        to: None,
+        exact: true,
+        partial: false,
+    };
+    let restoring = alice.engine().restore(folder, request, Box::new(Patient));
+    let restored = restoring.await.unwrap();
+    assert_eq!((restored.directories, restored.removed), (1, 1));
+    assert_eq!(present(alice.engine(), folder), empty.1);
+}
+
 /// A device that keeps old packs for a day, and a safe of its folder.
 async fn forgetful_with_safe(now: &Arc<AtomicU64>) -> (Device, Device, FolderId) {
     let fast = Housekeeping {

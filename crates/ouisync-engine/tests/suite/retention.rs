@@ -478,8 +478,8 @@ async fn what_a_writer_gives_up_goes_after_the_floor_and_nothing_else_does() {
     assert!(pair.safe_has(&first) && pair.safe_has(&second));
     let gone = pair.days_until_gone(&first, 5).await;
     assert!(matches!(gone, Some(0..4)), "{gone:?}");
-    // One goes after the other.
-    eventually("both are gone", async || !pair.safe_has(&second)).await;
+    // One may go after the other.
+    assert!(pair.days_until_gone(&second, 2).await.is_some());
     assert!(pair.safe_has(&other) && pair.safe_has(&last));
     let unknown = bob
         .engine()
