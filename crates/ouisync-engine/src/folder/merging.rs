@@ -45,6 +45,8 @@ pub(super) struct Merging {
     arrivals: u64,
     /// Conflicts that might merge if the content that both sides come from were here, which nobody had that was connected.
     without_base: BTreeSet<NodeId>,
+    /// How many peers came.
+    greeted: u64,
     running: Option<(Running, Arc<AtomicBool>)>,
     retry: Option<Instant>,
 }
@@ -185,12 +187,17 @@ impl Folder {
         if due.is_empty() {
             return;
         }
+        let greeted = self.merging.greeted;
         self.spawn_merging("folder-merge", readable, move |job| {
             let merged = merging::merge(job.readable, job.port, job.fetcher(), &due, job.cancelled);
             Box::new(move |folder: &mut Self| match merged {
                 Ok(left) => {
                     folder.merging.later.extend(left.later);
                     folder.merging.without_base.extend(left.without_base);
+                    if folder.merging.greeted != greeted {
+                        // Who came meanwhile wasn't asked.
+                        folder.ask_for_bases();
+                    }
                 }
                 Err(error) => folder.merging_failed(&error, |merging| {
                     merging
@@ -249,6 +256,12 @@ impl Folder {
 
     /// A peer that came may have what nobody had.
     pub(super) fn merge_with_peer(&mut self) {
+        self.merging.greeted += 1;
+        self.ask_for_bases();
+    }
+
+    /// Tries again to merge what lacked its base.
+    fn ask_for_bases(&mut self) {
         let due = self.surroundings.now() + GREETING;
         let again = std::mem::take(&mut self.merging.without_base);
         let candidates = &mut self.merging.candidates;
