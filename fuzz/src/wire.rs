@@ -87,6 +87,13 @@ pub(crate) fn wire_seeds() -> Vec<Vec<u8>> {
             offset: 0,
             data: Blob(Bytes::from_static(b"skeleton")),
         }),
+        folder(FolderMessage::PastWant {
+            commits: vec![chain.head],
+        }),
+        folder(FolderMessage::Past {
+            commits: vec![Blob(Bytes::from_static(b"commit"))],
+            answered: 1,
+        }),
         folder(FolderMessage::Want {
             pack,
             first: 0,

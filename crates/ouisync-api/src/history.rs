@@ -169,6 +169,27 @@ pub struct Change {
     pub bytes: u64,
 }
 
+/// Asks that history reach further back than what is on this device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OlderHistoryRequest {
+    /// To this time; as far as anybody connected holds it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+/// How far back history reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OlderHistory {
+    /// History before this time isn't on this device; absent when all of it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<String>,
+    /// Connected members that don't hold what is before, with their roles.
+    pub asked: Vec<String>,
+    /// Members that aren't connected, with their roles.
+    pub away: Vec<String>,
+}
+
 /// Asks what is deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -194,8 +215,8 @@ pub struct Deleted {
     pub author: Author,
     /// Files in it that were deleted; 1 for a file.
     pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
+    /// Their bytes; `null` where they were deleted before the history on this device.
+    pub bytes: Option<u64>,
     /// A file's last version; absent of a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -342,6 +363,8 @@ pub enum Phase {
     /// Looking for what is meant.
     #[default]
     Looking,
+    /// Fetching what was done before the history on this device; counts commits, all others bytes.
+    History,
     /// Fetching packs from whoever holds them.
     Fetching,
     /// Writing.
@@ -357,6 +380,7 @@ impl Phase {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Looking => "looking",
+            Self::History => "fetching older history",
             Self::Fetching => "fetching",
             Self::Writing => "writing",
             Self::Proving => "having others show that they hold it",

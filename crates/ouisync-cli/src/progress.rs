@@ -3,6 +3,7 @@
 use std::{io::IsTerminal, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ouisync_api::history::Phase;
 
 /// Shorter work shows nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,9 +37,11 @@ impl Activity {
     }
 
     /// Says what is being done, and how far it is where that is known.
-    pub(crate) fn work(&self, phase: ouisync_api::history::Phase, done: u64, total: u64) {
+    pub(crate) fn work(&self, phase: Phase, done: u64, total: u64) {
         self.say(phase.name());
-        if total > 0 {
+        if phase == Phase::History {
+            self.say(format!("{}: {done} of {total} changes", phase.name()));
+        } else if total > 0 {
             self.bytes(done, total);
         }
     }

@@ -36,8 +36,9 @@ pub(crate) fn from_engine(error: &EngineError) -> ErrorBody {
         EngineError::UnknownVersion(_)
         | EngineError::AmbiguousVersion(_)
         | EngineError::DeletedVersion(_) => "See the versions with 'ouisync history'.",
-        EngineError::NotHeld(_) => {
-            "Ask on a device that has the folder for longer; nothing was changed."
+        EngineError::NotHeld(..) => {
+            "Nothing was changed. Connect a member that may hold it, a safe or a device that has the folder for longer ('ouisync \
+             members'), and try again; where nobody holds it any more it is gone."
         }
         EngineError::NotReachable { .. } => {
             "Nothing was changed. Connect those members and try again, or go on without what is missing: --partial."

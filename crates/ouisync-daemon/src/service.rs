@@ -15,7 +15,7 @@ use ouisync_api::{
     event::Event,
     history::{
         BrowseRequest, ContentRequest, Deleted, DeletedRequest, Found, History, HistoryRequest,
-        Phase, RestoreRequest, Restored,
+        OlderHistory, OlderHistoryRequest, Phase, RestoreRequest, Restored,
     },
     retention::{
         ForgetVersionsRequest, Forgetting, LimitsRequest, PackCount, Retention, RetentionPreview,
@@ -39,6 +39,12 @@ pub(crate) type Content = mpsc::Receiver<Result<Bytes, std::io::Error>>;
 /// What the HTTP interface can ask of folders' past.
 pub(crate) trait PastService {
     fn history(&self, folder: String, request: HistoryRequest) -> Reply<'_, History>;
+    fn older_history(
+        &self,
+        folder: String,
+        request: OlderHistoryRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, OlderHistory>;
     fn deleted(&self, folder: String, request: DeletedRequest) -> Reply<'_, Vec<Deleted>>;
     fn find_version(
         &self,

@@ -98,9 +98,9 @@ pub enum EngineError {
     /// Content is being offloaded already.
     #[error("content of this folder is being offloaded already")]
     Offloading,
-    /// History doesn't reach so far back on this device.
-    #[error("history before {when} isn't held here", when = .0.to_rfc3339())]
-    NotHeld(Timestamp),
+    /// History doesn't reach so far back on this device, and nobody else could be asked for more.
+    #[error("history before {when} isn't on this device{}", who_was_asked(.1), when = .0.to_rfc3339())]
+    NotHeld(Timestamp, NotHere),
     /// The role of this device is too small.
     #[error("this device is a {role} of the folder and may not {action}")]
     Forbidden {
@@ -260,6 +260,12 @@ fn not_reachable(path: &str, others: usize, not_here: &NotHere) -> String {
         text.push_str(&format!(" and of {others} others"));
     }
     text.push_str(" isn't on this device");
+    text.push_str(&who_was_asked(not_here));
+    text
+}
+
+fn who_was_asked(not_here: &NotHere) -> String {
+    let mut text = String::new();
     if not_here.asked.is_empty() {
         text.push_str(", and no other member is connected");
     } else {
@@ -303,7 +309,7 @@ impl EngineError {
             | Self::UnknownVersion(_)
             | Self::NotThen(..)
             | Self::NoConflict(_)
-            | Self::NotHeld(_) => ErrorKind::NotFound,
+            | Self::NotHeld(..) => ErrorKind::NotFound,
             Self::Unsettled(_)
             | Self::NameTaken(_)
             | Self::AlreadyMember(_)

@@ -157,8 +157,8 @@ pub struct DeletedEntry {
     pub author: MemberId,
     /// Files and links in it that were deleted; 1 for a file.
     pub files: u64,
-    /// Their bytes when they were deleted.
-    pub bytes: u64,
+    /// Their bytes when they were deleted; `None` where that was before the history held here.
+    pub bytes: Option<u64>,
     /// A file's last version.
     pub version: Option<String>,
     /// A file's last content can be read without fetching anything.

@@ -30,7 +30,7 @@ use ouisync_store::{
 };
 
 use crate::{
-    error::EngineError,
+    error::{EngineError, NotHere},
     history::{FolderPath, When},
     readable::Readable,
 };
@@ -92,6 +92,11 @@ impl Timeline {
         self.start.checkpoint.map(|(_, time)| time)
     }
 
+    /// The checkpoint that history begins with.
+    pub(crate) fn begins_with(&self) -> Option<CommitId> {
+        self.start.checkpoint.map(|(checkpoint, _)| checkpoint)
+    }
+
     /// The commit was applied since history began here.
     fn is_present(&self, commit: &AppliedCommit) -> bool {
         self.start.checkpoint.is_none() || commit.era == self.start.era
@@ -102,7 +107,7 @@ impl Timeline {
         if let Some(begins) = self.begins()
             && moment < begins
         {
-            return Err(EngineError::NotHeld(begins));
+            return Err(EngineError::NotHeld(begins, NotHere::default()));
         }
         let counting = self.moments.iter().filter(|(_, from)| **from <= moment);
         Ok(counting.map(|(commit, _)| *commit).collect())
@@ -115,7 +120,8 @@ impl Timeline {
             .get(&commit)
             .is_some_and(|known| self.is_present(known));
         if !is_present {
-            return Err(EngineError::NotHeld(self.begins().unwrap_or_default()));
+            let begins = self.begins().unwrap_or_default();
+            return Err(EngineError::NotHeld(begins, NotHere::default()));
         }
         let mut found = HashSet::new();
         let mut open = vec![commit];
@@ -162,7 +168,7 @@ pub(crate) struct State {
 impl Past {
     /// Takes a snapshot.
     pub(crate) fn new(readable: Arc<Readable>) -> Result<Self, EngineError> {
-        let at = readable.timeline_at();
+        let at = readable.timeline_at()?;
         let index = readable.index.snapshot();
         let timeline = readable.timeline(at, |store| Timeline::read(&index, store))?;
         Ok(Self {

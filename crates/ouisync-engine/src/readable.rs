@@ -70,8 +70,9 @@ pub(crate) struct Readable {
     needed: Mutex<BTreeSet<PackId>>,
 }
 
-/// A timeline with the position and the number of withdrawals that it was read at.
-type DatedTimeline = ((u64, u64), Arc<Timeline>);
+/// What a timeline was read at: the position, the number of withdrawals, and the era.
+type TimelineAt = (u64, u64, u32);
+type DatedTimeline = (TimelineAt, Arc<Timeline>);
 
 /// What applying commits changed.
 #[derive(Default)]
@@ -513,26 +514,19 @@ impl Readable {
         if let Some(info) = self.store.pack(*pack)? {
             return Ok(info.size);
         }
-        let table = self.index.pack_table(pack)?;
-        let end = table
-            .chunks
-            .iter()
-            .map(|place| u64::from(place.offset) + u64::from(place.stored))
-            .max();
-        let frames = frames_of_plaintext(0..end.unwrap_or(1)).end;
-        PackSize::for_frames(frames.into())
-            .ok_or_else(|| EngineError::internal(format!("the table of pack {pack} is too long")))
+        size_of(&self.index.pack_table(pack)?)
     }
 
     /// What the timeline depends on; ask before the index is read.
-    pub(crate) fn timeline_at(&self) -> (u64, u64) {
-        (self.index.position().commits, self.store.withdrawals())
+    pub(crate) fn timeline_at(&self) -> Result<TimelineAt, EngineError> {
+        let era = self.index.history_start()?.era;
+        Ok((self.index.position().commits, self.store.withdrawals(), era))
     }
 
     /// The timeline as `read` reads it, unless nothing was applied since it was read last.
     pub(crate) fn timeline(
         &self,
-        at: (u64, u64),
+        at: TimelineAt,
         read: impl FnOnce(&Store) -> Result<Timeline, EngineError>,
     ) -> Result<Arc<Timeline>, EngineError> {
         let mut known = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
@@ -562,6 +556,19 @@ impl Readable {
         }
         Ok(())
     }
+}
+
+/// The size of a pack as its table says: the least class that holds its chunks.
+fn size_of(table: &PackTable) -> Result<PackSize, EngineError> {
+    let end = table
+        .chunks
+        .iter()
+        .map(|place| u64::from(place.offset) + u64::from(place.stored))
+        .max();
+    let frames = frames_of_plaintext(0..end.unwrap_or(1)).end;
+    PackSize::for_frames(frames.into()).ok_or_else(|| {
+        EngineError::internal(format!("the table of pack {} is too long", table.pack))
+    })
 }
 
 fn setting(index: &Index, name: &str) -> Result<u64, EngineError> {

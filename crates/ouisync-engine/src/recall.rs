@@ -4,6 +4,7 @@
 //! that nothing is half done when a caller goes away.
 
 pub(crate) mod fetch;
+pub mod older;
 pub mod parts;
 mod plan;
 mod source;
@@ -26,7 +27,7 @@ use crate::{
 
 /// What long work tells, and how it is stopped.
 pub trait RecallProgress: Send {
-    /// Bytes done of bytes in all; `false` stops the work.
+    /// Bytes (or commits) done of those in all; `false` stops the work.
     fn tell(&mut self, phase: RecallPhase, done: u64, total: u64) -> bool;
 }
 
@@ -35,6 +36,8 @@ pub trait RecallProgress: Send {
 pub enum RecallPhase {
     /// Looking for what is meant.
     Looking,
+    /// Fetching what was done before the history held here: in commits, not bytes.
+    History,
     /// Fetching packs.
     Fetching,
     /// Writing.
@@ -67,7 +70,7 @@ impl Recall {
 
     /// Finds what `when` means of `path` and fetches the content of a file.
     pub(crate) fn recall(
-        &self,
+        &mut self,
         path: &[Name],
         when: &When,
         progress: &mut dyn RecallProgress,
@@ -75,7 +78,7 @@ impl Recall {
         if !progress.tell(RecallPhase::Looking, 0, 0) {
             return Err(EngineError::Cancelled);
         }
-        let mut source = self.find(path, when)?;
+        let mut source = self.find_held(path, when, progress)?;
         let is_leaf = source.leaf().is_some();
         let fetched: &[usize] = match source.leaf().and_then(Item::content) {
             Some(_) => &[0],

@@ -106,6 +106,8 @@ pub(crate) struct Shared {
     join: watch::Sender<JoinState>,
     events: broadcast::Sender<EngineEvent>,
     last_event: Mutex<Option<Instant>>,
+    /// Held by whoever makes history reach further back.
+    pub(crate) reaching_back: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -161,6 +163,7 @@ impl Shared {
             join: watch::Sender::new(join),
             events,
             last_event: Mutex::default(),
+            reaching_back: Mutex::default(),
         }
     }
 

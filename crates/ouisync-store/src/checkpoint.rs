@@ -22,6 +22,7 @@ mod cover;
 mod drop;
 mod install;
 mod known;
+mod past;
 mod spool;
 
 use codec::Reader;

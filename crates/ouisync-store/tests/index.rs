@@ -651,7 +651,7 @@ fn history_outlives_the_tree() {
     let mut batch = index.begin();
     assert_eq!(batch.history_start().unwrap(), HistoryStart::default());
     batch
-        .start_history(commit_id(9), Timestamp::default())
+        .start_history(Some((commit_id(9), Timestamp::default())))
         .unwrap();
     batch.commit().unwrap();
     index.clear_tree().unwrap();

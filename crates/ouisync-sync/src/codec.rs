@@ -38,6 +38,8 @@ pub const MAX_IDS: usize = 65_536;
 pub const MAX_SKELETON: u64 = 256 << 20;
 /// Length of a part of a skeleton in bytes; only the last one may be shorter.
 pub const SKELETON_PART: usize = 1 << 20;
+/// Greatest number of commits of the past in one question.
+pub const MAX_PAST: usize = 256;
 /// Greatest number of frames in a pack.
 pub const MAX_FRAMES: usize = 256;
 /// Greatest number of contacts in one message.
@@ -264,6 +266,21 @@ pub enum FolderMessage {
         #[serde(deserialize_with = "bounded::<MAX_SAMPLES, _, _>")]
         proofs: Vec<Option<Possession>>,
     },
+    /// Asks for the bytes of commits that the sender knows without them. One question at a time; answered by
+    /// [`Past`](Self::Past).
+    PastWant {
+        /// At least one.
+        #[serde(deserialize_with = "bounded::<MAX_PAST, _, _>")]
+        commits: Vec<CommitId>,
+    },
+    /// Answers the first of the commits that were asked for.
+    Past {
+        /// The bytes of those of them that the sender holds, in the order of the question.
+        #[serde(deserialize_with = "bounded::<MAX_PAST, _, _>")]
+        commits: Vec<Blob>,
+        /// How many this answers, at least one; the others may be asked for again.
+        answered: u32,
+    },
 }
 
 /// Bytes of a pack whose possession is to be shown.
@@ -448,6 +465,13 @@ impl FolderMessage {
                     .sum::<usize>()
             }
             Self::Possession { proofs, .. } => 32 + 33 * proofs.len(),
+            Self::PastWant { commits } => 32 * commits.len(),
+            Self::Past { commits, .. } => {
+                8 + commits
+                    .iter()
+                    .map(|commit| commit.0.len() + 4)
+                    .sum::<usize>()
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod commits;
 mod fetch;
 mod inventory;
 mod output;
+mod past;
 mod peer;
 mod possession;
 mod roster;
@@ -20,7 +21,7 @@ use std::{
 };
 
 use ouisync_crypto::proof::MemberProof;
-use ouisync_model::id::{InvitationId, MemberId};
+use ouisync_model::id::{CommitId, InvitationId, MemberId};
 
 use self::{
     checkpoints::Incoming,
@@ -113,6 +114,8 @@ pub struct FolderSync<F> {
     fetches: Fetches,
     /// The checkpoint whose skeleton is coming in.
     incoming: Option<Incoming>,
+    /// Commits without bytes here whose bytes are wanted.
+    past: Vec<CommitId>,
     /// Bytes of frames that the host has not written yet.
     unwritten: u64,
     outputs: VecDeque<Output>,
@@ -136,6 +139,7 @@ impl<F: FolderFacts> FolderSync<F> {
             chains,
             fetches,
             incoming: None,
+            past: Vec::new(),
             unwritten: 0,
             outputs: VecDeque::new(),
             dirty: true,
@@ -186,7 +190,9 @@ impl<F: FolderFacts> FolderSync<F> {
             if !self.paused {
                 self.flush_wants(peer);
                 self.flush_serve(peer);
+                self.flush_past_wants(peer);
             }
+            self.flush_past(peer);
         }
     }
 
@@ -290,6 +296,8 @@ impl<F: FolderFacts> FolderSync<F> {
                 nonce,
                 proofs,
             }),
+            FolderMessage::PastWant { commits } => self.on_past_want(peer, commits),
+            FolderMessage::Past { commits, answered } => self.on_past(peer, commits, answered),
             FolderMessage::Contacts { contacts } => {
                 // Whoever is not let in yet must not make us dial.
                 if self.peers.get(&peer).is_some_and(Peer::allowed) {
@@ -390,6 +398,7 @@ impl<F: FolderFacts> FolderSync<F> {
         self.now = self.now.max(now);
         self.tick_requests();
         self.tick_incoming();
+        self.tick_past();
     }
 
     /// Stops sending commits, fetching and serving; rosters and lists still flow.

@@ -390,3 +390,60 @@ fn swarms_that_cut_converge() {
         );
     }
 }
+
+/// A newcomer that started from the checkpoint at a safe that cut, and wants what was before.
+fn newcomer(network: &mut Network, safe: usize) -> usize {
+    let newcomer = network.add_node();
+    network.connect(newcomer, safe, LinkConfig::default());
+    assert!(network.run_until(MINUTE, settled));
+    let sync = network.sync_mut(newcomer);
+    let before = sync.facts().commits_without_bytes();
+    assert_eq!(before.len(), 32);
+    sync.want_past(before);
+    newcomer
+}
+
+#[test]
+fn commits_of_the_past_come_from_whoever_holds_them() {
+    let mut network = Network::new(12);
+    let (owner, safe) = owner_and_safe(&mut network);
+    let newcomer = newcomer(&mut network, safe);
+    network.run(Duration::from_secs(5));
+    let sync = network.sync(newcomer);
+    assert_eq!(sync.past_coming(), 0, "the safe said that it has none");
+    assert_eq!(sync.facts().commits_without_bytes().len(), 32);
+    // What is new goes on meanwhile.
+    network.commit(owner, &[size(1)]);
+    network.connect(owner, newcomer, LinkConfig::default());
+    let all_here = |network: &Network| network.sync(newcomer).facts().commits_without_bytes();
+    assert!(network.run_until(MINUTE, |network| all_here(network).is_empty()));
+    assert!(network.run_until(MINUTE, settled));
+    assert!(network.dropped.is_empty(), "{:?}", network.dropped);
+}
+
+#[test]
+fn commits_of_the_past_survive_broken_connections_and_stalls() {
+    let mut network = Network::new(13);
+    let (owner, safe) = owner_and_safe(&mut network);
+    let newcomer = newcomer(&mut network, safe);
+    let stuck = LinkConfig {
+        bandwidth: 20,
+        ..LinkConfig::default()
+    };
+    network.connect(owner, newcomer, stuck);
+    network.run(2 * MINUTE);
+    network.cut(owner, newcomer);
+    assert_eq!(network.sync(newcomer).past_coming(), 0);
+    let other = network.add_node();
+    network.connect(other, owner, LinkConfig::default());
+    network.commit(other, &[]);
+    network.connect(owner, newcomer, LinkConfig::default());
+    assert!(network.run_until(3 * MINUTE, |network| {
+        network
+            .sync(newcomer)
+            .facts()
+            .commits_without_bytes()
+            .is_empty()
+    }));
+    assert!(network.dropped.is_empty(), "{:?}", network.dropped);
+}

@@ -142,6 +142,15 @@ fn folder_message() -> impl Strategy<Value = FolderMessage> {
             checkpoint: CommitId::from_bytes(checkpoint),
             installed,
         }),
+        vec(id().prop_map(CommitId::from_bytes), 0..256)
+            .prop_map(|commits| FolderMessage::PastWant { commits }),
+        (vec(vec(any::<u8>(), 0..300), 0..9), any::<u32>()).prop_map(|(commits, answered)| {
+            let commits = commits.into_iter().map(|commit| Blob(Bytes::from(commit)));
+            FolderMessage::Past {
+                commits: commits.collect(),
+                answered,
+            }
+        }),
     ]
 }
 

@@ -30,6 +30,7 @@ struct Victim {
     sent: Vec<FolderMessage>,
     served: usize,
     kept: usize,
+    past: Vec<(CommitId, Bytes)>,
     dropped: Option<DropReason>,
 }
 
@@ -47,6 +48,7 @@ impl Victim {
             sent: Vec::new(),
             served: 0,
             kept: 0,
+            past: Vec::new(),
             dropped: None,
         };
         victim.connect(Rights::Current, Vec::new());
@@ -114,6 +116,7 @@ impl Victim {
                     self.kept += data.len();
                     self.sync.facts_mut().keep(offset, &data);
                 }
+                Output::KeepPast { commit, bytes } => self.past.push((commit, bytes)),
                 Output::AddCheckpoint { peer, commit } => {
                     match self.sync.facts_mut().install(commit) {
                         Install::Done => self.sync.checkpoint_installed(peer),
@@ -623,4 +626,81 @@ fn parts_that_were_not_offered_are_not_served() {
         installed: true,
     });
     assert_eq!(victim.dropped, Some(DropReason::ImpossibleCheckpoint));
+}
+
+#[test]
+fn commits_of_the_past_that_were_not_asked_for_drop() {
+    let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
+    let id = |bytes: &Bytes| CommitId::from_bytes(*blake3::hash(bytes).as_bytes());
+    let past = |commits: &[&Bytes], answered| FolderMessage::Past {
+        commits: commits.iter().map(|bytes| Blob((*bytes).clone())).collect(),
+        answered,
+    };
+    let asking = || {
+        let mut victim = Victim::new();
+        victim.sync.want_past([id(&first), id(&second)]);
+        victim.settle();
+        let commits = vec![id(&first), id(&second)];
+        assert!(victim.sent.contains(&FolderMessage::PastWant { commits }));
+        victim
+    };
+    // Nothing answered, more answered than asked, another commit, a wrong order, one twice.
+    for answer in [
+        past(&[], 0),
+        past(&[], 3),
+        past(&[&Bytes::from_static(b"other")], 2),
+        past(&[&second, &first], 2),
+        past(&[&first, &first], 2),
+        past(&[&first, &second], 1),
+    ] {
+        let mut victim = asking();
+        victim.say(answer);
+        assert_eq!(victim.dropped, Some(DropReason::ImpossiblePast));
+        assert!(victim.past.is_empty());
+    }
+    let mut victim = Victim::new();
+    victim.say(past(&[&first], 1));
+    assert_eq!(victim.dropped, Some(DropReason::ImpossiblePast));
+    let mut victim = Victim::new();
+    victim.say(FolderMessage::PastWant { commits: vec![] });
+    assert_eq!(victim.dropped, Some(DropReason::ImpossiblePast));
+    // An honest answer in two parts: the rest is asked for again, what it lacks isn't.
+    let mut victim = asking();
+    victim.say(past(&[&first], 1));
+    assert_eq!(victim.past, [(id(&first), first.clone())]);
+    let commits = vec![id(&second)];
+    assert_eq!(
+        victim.sent.last(),
+        Some(&FolderMessage::PastWant { commits })
+    );
+    assert_eq!(victim.sync.past_coming(), 1);
+    victim.say(past(&[], 1));
+    assert_eq!((victim.sync.past_coming(), victim.dropped), (0, None));
+}
+
+#[test]
+fn who_has_no_right_gets_no_commits_of_the_past() {
+    let mut victim = Victim::new();
+    let commit = victim.sync.facts_mut().compose(AUTHOR, Vec::new());
+    let bytes = commit.to_bytes();
+    let id = CommitId::from_bytes(*blake3::hash(&bytes).as_bytes());
+    victim
+        .sync
+        .facts_mut()
+        .accept_commit(bytes.clone())
+        .unwrap();
+    let ask = FolderMessage::PastWant { commits: vec![id] };
+    let answer = |commits: &[&Bytes]| FolderMessage::Past {
+        commits: commits.iter().map(|bytes| Blob((*bytes).clone())).collect(),
+        answered: 1,
+    };
+    victim.say(ask.clone());
+    assert_eq!(victim.sent.last(), Some(&answer(&[&bytes])));
+    victim.sync.pause();
+    victim.say(ask.clone());
+    assert_eq!(victim.sent.last(), Some(&answer(&[])));
+    victim.sync.resume();
+    victim.sync.epoch_changed();
+    victim.say(ask);
+    assert_eq!(victim.sent.last(), Some(&answer(&[])));
 }

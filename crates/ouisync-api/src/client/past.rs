@@ -14,7 +14,7 @@ use crate::{
     error::ApiError,
     history::{
         BrowseRequest, ContentRequest, Deleted, DeletedRequest, Found, History, HistoryRequest,
-        Phase, RestoreRequest, Restored, Update,
+        OlderHistory, OlderHistoryRequest, Phase, RestoreRequest, Restored, Update,
     },
 };
 
@@ -31,6 +31,16 @@ impl Client {
             query(request)?
         ))
         .await
+    }
+
+    /// Fetches history from before what the daemon's device has; dropping it stops that.
+    pub async fn older_history(
+        &self,
+        folder: &str,
+        request: &OlderHistoryRequest,
+    ) -> Result<Working<OlderHistory>, ClientError> {
+        self.work(&format!("{}/history/older", folder_path(folder)), request)
+            .await
     }
 
     /// What is deleted and could be brought back.

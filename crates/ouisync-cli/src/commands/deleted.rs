@@ -3,7 +3,7 @@
 use clap::Args;
 use ouisync_api::history::{Deleted, DeletedRequest, EntryKind};
 
-use super::history::who;
+use super::history::{not_held, reach_back, who};
 use crate::{
     command_line::{DONE, Outcome},
     context::{Context, refused},
@@ -21,7 +21,7 @@ Examples:
 ///
 /// What went with a directory is counted there, or shown one by one with --all. JSON: a list of everything, {path, kind, time,
 /// at, author, files, bytes, version, here}; 'at' is the last moment at which it was there, 'here' that its content is on this
-/// device.
+/// device; 'bytes' is null of what was deleted before the history that can be had.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -36,6 +36,7 @@ impl Arguments {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         let place = Location::find(&client, &self.path).await?;
+        let older = reach_back(&client, &place.folder, None).await?;
         let request = DeletedRequest {
             path: place.asked(),
         };
@@ -46,6 +47,9 @@ impl Arguments {
         if context.json {
             output::json(&found)?;
             return DONE;
+        }
+        if let Some(begins) = &older.begins {
+            output::note(&not_held(begins, &older));
         }
         let shown: Vec<&Deleted> = found
             .iter()
@@ -69,7 +73,7 @@ impl Arguments {
                 location::local(&entry.time),
                 who(&entry.author),
                 entry.files.to_string(),
-                output::size(entry.bytes),
+                entry.bytes.map_or_else(|| "-".to_owned(), output::size),
                 entry.version.clone().unwrap_or_else(|| "-".to_owned()),
                 path,
             ]

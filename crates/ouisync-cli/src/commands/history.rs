@@ -1,13 +1,20 @@
 //! `ouisync history`: what happened to a file or in a folder.
 
 use clap::Args;
-use ouisync_api::history::{Action, Author, Change, History, HistoryRequest, Version};
+use ouisync_api::{
+    client::Client,
+    error::ErrorBody,
+    history::{
+        Action, Author, Change, History, HistoryRequest, OlderHistory, OlderHistoryRequest, Version,
+    },
+};
 
 use crate::{
     command_line::{DONE, Outcome},
     context::{Context, refused},
     location::{self, Location},
     output,
+    progress::Activity,
 };
 
 const EXAMPLES: &str = "\
@@ -51,19 +58,64 @@ impl Arguments {
             until: self.until.as_deref().map(location::time).transpose()?,
             limit: Some(self.limit),
         };
-        let found = client
-            .history(&place.folder, &request)
-            .await
-            .map_err(refused)?;
+        let asked = client.history(&place.folder, &request).await;
+        let mut found = asked.map_err(refused)?;
+        let mut older = OlderHistory::default();
+        // Times are RFC 3339 in UTC, of the same length up to the second.
+        let wants_more =
+            |begins: &String| request.since.as_ref().is_none_or(|since| since < begins);
+        if !found.more && found.begins.as_ref().is_some_and(wants_more) {
+            let begins = found.begins.clone();
+            older = reach_back(&client, &place.folder, request.since.clone()).await?;
+            if older.begins != begins {
+                let asked = client.history(&place.folder, &request).await;
+                found = asked.map_err(refused)?;
+            }
+        }
         if context.json {
             output::json(&found)?;
             return DONE;
         }
-        show(&found)
+        show(&found, &older)
     }
 }
 
-fn show(found: &History) -> Outcome {
+/// Fetches what is before the history on this device from whoever is connected and holds it.
+pub(super) async fn reach_back(
+    client: &Client,
+    folder: &str,
+    since: Option<String>,
+) -> Result<OlderHistory, ErrorBody> {
+    let activity = Activity::start("fetching older history");
+    let request = OlderHistoryRequest { since };
+    let working = client.older_history(folder, &request).await;
+    let progress = |phase, done, total| activity.work(phase, done, total);
+    let outcome = working.map_err(refused)?.outcome(progress).await;
+    drop(activity);
+    outcome.map_err(refused)
+}
+
+/// What people can do about history that isn't on this device.
+pub(super) fn not_held(begins: &str, older: &OlderHistory) -> String {
+    let mut text = format!(
+        "History before {} isn't on this device",
+        location::local(begins)
+    );
+    match older.asked.as_slice() {
+        [] => text.push_str(", and no other member is connected"),
+        asked => text.push_str(&format!(", and {} hold it no more", asked.join(", "))),
+    }
+    match older.away.as_slice() {
+        [] => text.push('.'),
+        away => text.push_str(&format!(
+            "; not connected, and may hold it: {}. Connect one and ask again.",
+            away.join(", ")
+        )),
+    }
+    text
+}
+
+fn show(found: &History, older: &OlderHistory) -> Outcome {
     let rows = match (&found.versions, &found.changes) {
         (Some(versions), _) => version_rows(versions),
         (None, changes) => change_rows(changes.as_deref().unwrap_or_default()),
@@ -76,11 +128,10 @@ fn show(found: &History) -> Outcome {
     if found.more {
         output::note("There is more: see --limit.");
     }
-    if let Some(begins) = &found.begins {
-        output::note(&format!(
-            "History before {} isn't held on this device.",
-            location::local(begins)
-        ));
+    if let Some(begins) = &found.begins
+        && !found.more
+    {
+        output::note(&not_held(begins, older));
     }
     DONE
 }

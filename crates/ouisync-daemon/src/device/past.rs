@@ -7,8 +7,8 @@ use ouisync_api::{
     error::ErrorBody,
     history::{
         Action, Author, Beside, BrowseRequest, Change, ContentRequest, Deleted, DeletedRequest,
-        EntryKind, Found, History, HistoryRequest, Phase, RestoreRequest, Restored, Selection,
-        Version,
+        EntryKind, Found, History, HistoryRequest, OlderHistory, OlderHistoryRequest, Phase,
+        RestoreRequest, Restored, Selection, Version,
     },
     moment::Moment,
 };
@@ -70,6 +70,29 @@ impl PastService for Device {
                 changes,
                 more: found.more,
                 begins: found.begins.map(|begins| begins.to_rfc3339()),
+            })
+        })
+    }
+
+    fn older_history(
+        &self,
+        folder: String,
+        request: OlderHistoryRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, OlderHistory> {
+        Box::pin(async move {
+            let summary = self.inner.find(&folder)?;
+            let until = request.since.as_deref().map(moment).transpose()?;
+            let progress = Box::new(Telling(Arc::new(progress)));
+            let reaching = self
+                .inner
+                .engine
+                .reach_back(summary.folder, until, progress);
+            let reach = engine(reaching.await)?;
+            Ok(OlderHistory {
+                begins: reach.begins.map(|begins| begins.to_rfc3339()),
+                asked: reach.not_here.asked,
+                away: reach.not_here.away,
             })
         })
     }
@@ -185,10 +208,13 @@ impl PastService for Device {
             let target = self.inner.outside(&request.target).await?;
             let (path, when) = selected(&request.selection)?;
             let progress = Arc::new(progress);
-            let recalling =
-                self.inner
-                    .engine
-                    .recall_parts(summary.folder, path, when, request.partial);
+            let recalling = self.inner.engine.recall_parts(
+                summary.folder,
+                path,
+                when,
+                request.partial,
+                Box::new(Telling(progress.clone())),
+            );
             let found = engine(recalling.await)?;
             let view = engine(self.inner.engine.view(summary.folder))?;
             let written = super::blocking(move || {
@@ -223,6 +249,7 @@ impl RecallProgress for Telling {
     fn tell(&mut self, phase: RecallPhase, done: u64, total: u64) -> bool {
         let phase = match phase {
             RecallPhase::Looking => Phase::Looking,
+            RecallPhase::History => Phase::History,
             RecallPhase::Fetching => Phase::Fetching,
             RecallPhase::Writing => Phase::Writing,
             RecallPhase::Proving => Phase::Proving,

@@ -9,7 +9,7 @@ use ouisync_api::{
     error::ApiError,
     history::{
         BrowseRequest, ContentRequest, Deleted, DeletedRequest, Found, History, HistoryRequest,
-        RestoreRequest, Restored, Update,
+        OlderHistory, OlderHistoryRequest, RestoreRequest, Restored, Update,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -30,6 +30,7 @@ pub(super) fn short() -> OpenApiRouter<Api> {
 /// Those that take as long as they take.
 pub(super) fn long() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
+        .routes(routes!(older_history))
         .routes(routes!(find_version))
         .routes(routes!(content))
         .routes(routes!(restore))
@@ -110,6 +111,23 @@ async fn history(
     Query(request): Query<HistoryRequest>,
 ) -> Answer<History> {
     answer(api.service.history(folder, request).await)
+}
+
+/// Makes history reach further back: what was done before this device started from a checkpoint is fetched from connected members
+/// that still hold it. Updates as with versions.
+#[utoipa::path(post, path = "/v1/folders/{folder}/history/older",
+    params(("folder" = String, Path, description = "Name or id")), request_body = OlderHistoryRequest,
+    responses((status = 200, content((OlderHistory = "application/json"), (Update<OlderHistory> = "text/event-stream"))),
+        (status = "default", body = ApiError)))]
+async fn older_history(
+    State(api): State<Api>,
+    Path(folder): Path<String>,
+    headers: HeaderMap,
+    Input(request): Input<OlderHistoryRequest>,
+) -> Response {
+    let work =
+        async move |api: Api, progress| api.service.older_history(folder, request, progress).await;
+    streams::work(api, headers, work).await
 }
 
 /// What is deleted and could be brought back, by path.

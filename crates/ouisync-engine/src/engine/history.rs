@@ -1,8 +1,8 @@
 //! What the engine tells of folders' history.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use ouisync_model::id::{FolderId, MemberId};
+use ouisync_model::id::{FolderId, MemberId, Timestamp};
 
 use super::{Engine, blocking};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         DeletedEntry, FolderPath, History, HistoryQuery, Recalled, RestoreRequest, Restored, When,
     },
     past::Past,
-    recall::{Recall, RecallProgress, parts::RecalledParts},
+    recall::{Recall, RecallProgress, older::Reach, parts::RecalledParts},
     status::Role,
 };
 
@@ -45,6 +45,24 @@ impl Engine {
         blocking(move || past.deleted(&directory)).await
     }
 
+    /// Makes history reach back to `until`, or as far as any connected member holds it; of no effect where it does.
+    pub async fn reach_back(
+        &self,
+        folder: FolderId,
+        until: Option<Timestamp>,
+        mut progress: Box<dyn RecallProgress>,
+    ) -> Result<Reach, EngineError> {
+        let mut recall = self.recalling(folder).await?;
+        blocking(
+            move || match recall.reach_back(until, Duration::ZERO, &mut *progress) {
+                // Nobody can be asked.
+                Err(EngineError::Paused) => Ok(recall.reach()),
+                reach => reach,
+            },
+        )
+        .await
+    }
+
     /// The members that wrote, by name.
     pub fn authors(&self, folder: FolderId) -> Result<Authors, EngineError> {
         let folder = self.folder(&folder)?;
@@ -73,7 +91,7 @@ impl Engine {
         when: When,
         mut progress: Box<dyn RecallProgress>,
     ) -> Result<Recalled, EngineError> {
-        let recall = self.recalling(folder).await?;
+        let mut recall = self.recalling(folder).await?;
         blocking(move || recall.recall(&path, &when, &mut *progress)).await
     }
 
@@ -85,9 +103,10 @@ impl Engine {
         path: FolderPath,
         when: When,
         partial: bool,
+        mut progress: Box<dyn RecallProgress>,
     ) -> Result<RecalledParts, EngineError> {
         let recall = self.recalling(folder).await?;
-        blocking(move || RecalledParts::find(recall, &path, &when, partial)).await
+        blocking(move || RecalledParts::find(recall, &path, &when, partial, &mut *progress)).await
     }
 
     pub(super) async fn recalling(&self, folder: FolderId) -> Result<Recall, EngineError> {

@@ -186,10 +186,7 @@ impl Folder {
         let restarted = readable.restart(&self.sync.facts().roster);
         // Half a tree must not be seen.
         let restarted = restarted?;
-        readable.was_made_anew();
-        self.shared.set_readable(Some(readable));
-        self.shared.tree_changed();
-        self.notice_conflicts();
+        self.show_anew(readable);
         if restarted == Restart::Done {
             self.checkpoints.stale = false;
             if self.checkpoints.failed.take().is_some() {
@@ -197,6 +194,34 @@ impl Folder {
             }
         }
         Ok(())
+    }
+
+    fn show_anew(&mut self, readable: Arc<Readable>) {
+        readable.was_made_anew();
+        self.shared.set_readable(Some(readable));
+        self.shared.tree_changed();
+        self.notice_conflicts();
+    }
+
+    /// Makes the tree anew from where the history held here shall begin; see [`Readable::lengthen`].
+    pub(crate) fn lengthen_history(
+        &mut self,
+        from: Option<CommitId>,
+    ) -> Result<Restart, EngineError> {
+        let readable = self.readable.clone().ok_or(EngineError::Locked)?;
+        if self.checkpoints.stale {
+            return Ok(Restart::Waiting);
+        }
+        info!(folder = %self.id, "making the index anew, with what was before");
+        self.shared.set_readable(None);
+        let restarted = readable.lengthen(from, &self.sync.facts().roster);
+        if restarted.is_err() && !readable.is_half().is_ok_and(|half| !half) {
+            self.checkpoints.stale = true;
+            self.restart_if_stale();
+        } else {
+            self.show_anew(readable);
+        }
+        restarted
     }
 
     /// What is due: a checkpoint when much happened since the last one, and a look at those of others.

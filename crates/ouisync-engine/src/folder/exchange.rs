@@ -131,6 +131,7 @@ impl Folder {
                     self.judge_checkpoint(peer, &commit)
                 }
                 Output::KeepSkeleton { offset, data } => self.keep_skeleton(offset, &data),
+                Output::KeepPast { commit, bytes } => self.keep_past(commit, &bytes),
                 Output::AddCheckpoint { peer, commit } => self.add_checkpoint(peer, &commit),
                 Output::ProveMember { peer, proof } => self.prove_member(peer, &proof),
                 Output::StoreHashes { pack, size, hashes } => {

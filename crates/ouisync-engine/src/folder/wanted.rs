@@ -1,12 +1,15 @@
-//! Fetching packs that are not live, for the content of the past: what is asked of peers, and how far it is.
+//! Fetching packs that are not live and commits without bytes, for the past: what is asked of peers, and how far it is.
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use ouisync_crypto::commit::Commit;
 use ouisync_model::{
-    id::{MemberId, PackId},
+    id::{CommitId, MemberId, PackId},
     operation::PackSize,
 };
 use ouisync_store::store::packs::PackState;
+use tracing::warn;
 
 use super::Folder;
 use crate::error::EngineError;
@@ -37,7 +40,51 @@ pub(crate) struct Begun {
     pub(crate) offloaded: Vec<PackId>,
 }
 
+/// How far asking for commits of the past is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asking {
+    /// Commits that some connected peer may still send.
+    pub(crate) coming: usize,
+    /// Peers that can be asked.
+    pub(crate) exchanged: usize,
+    /// Members that are connected.
+    pub(crate) connected: BTreeSet<MemberId>,
+    /// The folder is paused.
+    pub(crate) paused: bool,
+}
+
 impl Folder {
+    /// Asks every peer for the bytes of these commits, and for no others any more.
+    pub(crate) fn ask_past(&mut self, commits: Vec<CommitId>) -> Result<(), EngineError> {
+        self.sync.want_past(commits);
+        Ok(())
+    }
+
+    /// How far it is.
+    pub(crate) fn asking_past(&self) -> Asking {
+        let status = |peer| self.sync.peer_status(peer);
+        let exchanged = self.sync.peers().filter_map(status);
+        let members = self.peers.values().filter_map(|peer| peer.member);
+        Asking {
+            coming: self.sync.past_coming(),
+            exchanged: exchanged.filter(|status| status.exchanged).count(),
+            connected: members.collect(),
+            paused: self.paused,
+        }
+    }
+
+    /// Bytes of a commit that was asked for have come; they have its id.
+    pub(super) fn keep_past(&self, id: CommitId, bytes: &Bytes) {
+        let commit = Commit::verified(bytes.to_vec()).map_err(|error| error.to_string());
+        let kept = commit.and_then(|commit| {
+            let kept = self.store.keep_past(&commit);
+            kept.map_err(|error| error.to_string())
+        });
+        if let Err(error) = kept {
+            warn!(folder = %self.id, commit = %id, %error, "can't keep a commit of the past");
+        }
+    }
+
     /// Begins to fetch packs, live or not.
     pub(crate) fn want(&mut self, packs: &[(PackId, PackSize)]) -> Result<Begun, EngineError> {
         let ids: Vec<PackId> = packs.iter().map(|(pack, _)| *pack).collect();

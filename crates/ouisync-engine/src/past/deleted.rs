@@ -45,12 +45,14 @@ impl Past {
         let mut entries: BTreeMap<FolderPath, DeletedEntry> = BTreeMap::new();
         for (path, gone) in &gone {
             let is_directory = gone.node.kind() == NodeKind::Directory;
-            // What a file was before the history that is held here can't be told, nor brought back.
-            let (mut bytes, mut here, mut version) = (0, is_directory || gone.last.is_some(), None);
+            // Of a file that was deleted before the history held here nothing is known but that.
+            let mut bytes = is_directory.then_some(0);
+            let (mut here, mut version) = (is_directory, None);
             if let Some(last) = &gone.last {
+                (bytes, here) = (Some(0), true);
                 version = Some(short(&last.stamp.op.commit));
                 if let Value::File(content) = &last.value {
-                    bytes = content.size;
+                    bytes = Some(content.size);
                     here = self.readable.packs_of(content)?.is_readable();
                 }
             }
@@ -79,7 +81,8 @@ impl Past {
                 };
                 if !entry.is_directory {
                     above.files += 1;
-                    above.bytes = above.bytes.saturating_add(entry.bytes);
+                    let both = above.bytes.zip(entry.bytes);
+                    above.bytes = both.map(|(above, more)| above.saturating_add(more));
                     above.here &= entry.here;
                 }
                 let apart = above.last.seconds.saturating_sub(entry.last.seconds);

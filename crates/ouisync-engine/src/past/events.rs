@@ -221,7 +221,9 @@ impl Past {
                     .filter(|(stamp, _)| until.is_none_or(|until| *stamp <= until)),
             );
         }
-        if versions.is_empty() {
+        // What was there only before the history held here has no versions that could be told.
+        let is_older = self.timeline.begins().is_some() && !found.leaves.is_empty();
+        if versions.is_empty() && !is_older {
             return Err(EngineError::UnknownPath(show(path)));
         }
         versions.sort_by_key(|(stamp, version)| std::cmp::Reverse((version.moment, *stamp)));

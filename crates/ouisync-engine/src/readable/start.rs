@@ -2,7 +2,7 @@
 //! states of checkpoints with what the commits say.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io::{self, Read},
     path::Path,
     sync::{
@@ -17,10 +17,11 @@ use ouisync_crypto::{
 };
 use ouisync_model::{
     id::{ChunkId, CommitId, PackId, Timestamp},
-    operation::{CheckpointState, ChunkPlace, CommitBody, PackTable},
-    tree::Tree,
+    operation::{CheckpointState, ChunkPlace, CommitBody, PackSize, PackTable},
+    tree::{Tree, store::TreeStore},
 };
 use ouisync_store::{
+    catalogue::Disposition,
     checkpoint::{CheckpointCheck, CheckpointError, CheckpointInfo},
     content::{ChunkPlaces, ChunkReader, ContentError, ContentReader},
     error::ErrorKind as StoreErrorKind,
@@ -33,7 +34,8 @@ use ouisync_store::{
 use tracing::{info, warn};
 
 use super::{
-    ARRIVAL, Applied, INDEX, REPLAY_BATCH, REPLAY_STEP, Readable, WITHDRAWALS, put_setting, setting,
+    ARRIVAL, Applied, INDEX, REPLAY_BATCH, REPLAY_STEP, Readable, WITHDRAWALS, put_setting,
+    setting, size_of,
 };
 use crate::error::EngineError;
 
@@ -134,16 +136,53 @@ impl Readable {
     /// Makes the tree anew. What views recorded stays; nobody else may read meanwhile. While packs of the state to start from
     /// are missing the tree stays as it was.
     pub(crate) fn restart(&self, roster: &Roster) -> Result<Restart, EngineError> {
-        let base = self.base()?;
-        let Some(base) = base else {
-            self.begin_loading()?;
-            self.index.clear_tree()?;
-            self.end_loading()?;
-            return Ok(Restart::Done);
+        match self.base()? {
+            Some(base) => self.start_from(&base, roster),
+            None => self.start_from_nothing(),
+        }
+    }
+
+    /// Makes the tree anew as [`Self::restart`] does, from an older checkpoint or from the first commit, so that history reaches
+    /// back to there. The bytes of all accepted commits that it doesn't cover are here, those of the past included; while one
+    /// isn't, the tree stays as it was.
+    pub(crate) fn lengthen(
+        &self,
+        from: Option<CommitId>,
+        roster: &Roster,
+    ) -> Result<Restart, EngineError> {
+        let covered: HashSet<CommitId> = match from {
+            Some(checkpoint) => self.covered(checkpoint)?.into_iter().collect(),
+            None => HashSet::new(),
         };
+        for commit in self.store.commits_without_bytes()? {
+            if !covered.contains(&commit) && !self.store.has_past(commit)? {
+                return Ok(Restart::Waiting);
+            }
+        }
+        let Some(checkpoint) = from else {
+            return self.start_from_nothing();
+        };
+        let info = self.store.checkpoint(checkpoint)?;
+        let info = info.ok_or_else(|| checkpoint_failed(CheckpointError::NotOne(checkpoint)))?;
+        self.start_from(&info, roster)
+    }
+
+    fn start_from_nothing(&self) -> Result<Restart, EngineError> {
+        self.begin_loading()?;
+        self.index.clear_tree()?;
+        if self.index.history_start()?.checkpoint.is_some() {
+            let mut batch = self.index.begin();
+            batch.start_history(None)?;
+            batch.commit()?;
+        }
+        self.end_loading()?;
+        Ok(Restart::Done)
+    }
+
+    fn start_from(&self, base: &CheckpointInfo, roster: &Roster) -> Result<Restart, EngineError> {
         let (commit, body) = self.open_checkpoint(base.commit)?;
         let Some(state) = &body.checkpoint else {
-            return Err(self.wrong(&base, "it carries no state"));
+            return Err(self.wrong(base, "it carries no state"));
         };
         let Some(source) = self.stored_state(&body, state)? else {
             return Ok(Restart::Waiting);
@@ -154,7 +193,7 @@ impl Readable {
         self.start_history(base.commit, body.time)?;
         if let Err(error) = self.load(&commit, state, source, roster) {
             if error.kind() == StoreErrorKind::Corruption {
-                return Err(self.wrong(&base, &error.to_string()));
+                return Err(self.wrong(base, &error.to_string()));
             }
             return Err(EngineError::internal(error.to_string()));
         }
@@ -184,21 +223,55 @@ impl Readable {
         Ok(())
     }
 
-    /// History goes on as it was when all that the checkpoint covers was applied here before.
+    /// History goes on as it was when all that the checkpoint covers was applied here since history began.
     fn start_history(&self, checkpoint: CommitId, time: Timestamp) -> Result<(), EngineError> {
-        for commit in self.covered(checkpoint)? {
-            if !self.index.was_applied(&commit)? {
+        let start = self.index.history_start()?;
+        let before: HashSet<CommitId> = match start.checkpoint {
+            Some((before, _)) => self.covered(before)?.into_iter().collect(),
+            None => HashSet::new(),
+        };
+        let covered = self.covered(checkpoint)?;
+        let older = covered.len() < before.len();
+        for commit in covered {
+            if before.contains(&commit) && !older {
+                continue;
+            }
+            let applied = self.index.applied_commit(&commit)?;
+            let goes_on = |era| start.checkpoint.is_none() || era == start.era;
+            if older || !applied.is_some_and(|applied| goes_on(applied.era)) {
                 let mut batch = self.index.begin();
-                batch.start_history(checkpoint, time)?;
+                batch.start_history(Some((checkpoint, time)))?;
                 return Ok(batch.commit()?);
             }
         }
         Ok(())
     }
 
-    /// Applies the commits that the state doesn't have.
+    /// Applies the commits that the state doesn't have, in causal order: what is recorded of one tells what was before it.
     fn end_loading(&self) -> Result<(), EngineError> {
-        self.replay_from(1)?;
+        let mut tree = Tree::new(self.index.begin());
+        let mut position = None;
+        loop {
+            let step = self.store.commits_in_order(position, REPLAY_STEP)?;
+            let Some(last) = step.last() else { break };
+            position = Some(*last);
+            for (_, id) in step {
+                if TreeStore::is_applied(tree.store(), &id)? {
+                    continue;
+                }
+                let meta = self.store.commit_meta(id)?;
+                if meta.is_some_and(|meta| meta.disposition == Disposition::Accepted)
+                    && let Some(commit) = self.store.past_commit(id)?
+                {
+                    self.apply_one(&mut tree, &commit, None, &mut Applied::default())?;
+                }
+            }
+            if tree.store().buffered_bytes() > REPLAY_BATCH {
+                tree.into_store().commit()?;
+                tree = Tree::new(self.index.begin());
+            }
+        }
+        tree.into_store().commit()?;
         let mut batch = self.index.begin();
         put_setting(&mut batch, LOADING, 0);
         put_setting(&mut batch, ARRIVAL, self.store.next_arrival());
@@ -243,11 +316,31 @@ impl Readable {
         checkpoint: CommitId,
     ) -> Result<(Commit, CommitBody), EngineError> {
         let lost = || EngineError::internal(format!("checkpoint {checkpoint} can't be opened"));
-        let commit = self.store.commit(checkpoint)?.ok_or_else(lost)?;
+        let commit = self.store.past_commit(checkpoint)?.ok_or_else(lost)?;
         let keys = self.read_keys().folder;
         let secret = keys.read_secret(&commit.header().epoch).ok_or_else(lost)?;
         let body = commit.open_body(secret).map_err(|_| lost())?;
         Ok((commit, body))
+    }
+
+    /// The packs of a checkpoint's state that are not here.
+    pub(crate) fn lacks_of_state(
+        &self,
+        checkpoint: CommitId,
+    ) -> Result<Vec<(PackId, PackSize)>, EngineError> {
+        let (commit, body) = self.open_checkpoint(checkpoint)?;
+        let mut lacks = BTreeMap::new();
+        for table in &body.tables {
+            if !self.store.has_pack(table.pack)? {
+                let added = &commit.header().added;
+                let size = match added.iter().find(|add| add.pack == table.pack) {
+                    Some(add) => add.size,
+                    None => size_of(table)?,
+                };
+                lacks.insert(table.pack, size);
+            }
+        }
+        Ok(lacks.into_iter().collect())
     }
 
     /// The state's stream, when all its packs are here.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ouisync_model::{
-    id::{ChunkId, PackId},
+    id::{ChunkId, MemberId, PackId},
     operation::{ChunkRef, FileContent, FileData, PackSize},
 };
 use ouisync_store::{content::ChunkPlaces, store::Store};
@@ -19,12 +19,13 @@ use crate::{
     port::on_folder,
     readable::Readable,
     shared::Shared,
+    status::Role,
 };
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// For how long nobody may have any of the packs before that is told: a connection may just be opening.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Where content is fetched to.
 #[derive(Clone, Copy)]
@@ -64,7 +65,7 @@ impl Fetcher<'_> {
             let fetching = self.fetch_packs(&wanted, progress, came)?;
             gone.extend(&fetching.nowhere);
             if !fetching.nowhere.is_empty() {
-                not_here = self.explain(&fetching);
+                not_here = self.explain(&fetching.connected);
             }
         }
     }
@@ -140,7 +141,7 @@ impl Fetcher<'_> {
     }
 
     /// Waits until the packs are here or nobody connected has what is left.
-    fn fetch_packs(
+    pub(super) fn fetch_packs(
         &self,
         packs: &[(PackId, PackSize)],
         progress: &mut dyn RecallProgress,
@@ -205,9 +206,9 @@ impl Fetcher<'_> {
     }
 
     /// Who was asked, and who wasn't because it isn't connected.
-    fn explain(&self, fetching: &Fetching) -> NotHere {
+    pub(super) fn explain(&self, connected: &BTreeSet<MemberId>) -> NotHere {
         let names = self.shared.names();
-        let name = |member: &ouisync_model::id::MemberId| {
+        let name = |member: &MemberId| {
             names
                 .get(member)
                 .cloned()
@@ -219,8 +220,8 @@ impl Fetcher<'_> {
             .iter()
             .filter(|(member, _)| Some(*member) != snapshot.own_member);
         let (asked, away): (Vec<_>, Vec<_>) =
-            others.partition(|(member, _)| fetching.connected.contains(member));
-        let list = |members: Vec<&(ouisync_model::id::MemberId, crate::status::Role)>| {
+            others.partition(|(member, _)| connected.contains(member));
+        let list = |members: Vec<&(MemberId, Role)>| {
             let shown = members
                 .iter()
                 .map(|(member, role)| format!("{} ({})", name(member), role.as_str()));

@@ -36,12 +36,13 @@ pub struct RecalledParts {
 impl RecalledParts {
     /// Finds what `when` means of `path`. With `partial` what nobody reachable holds is left out.
     pub(crate) fn find(
-        recall: Recall,
+        mut recall: Recall,
         path: &[Name],
         when: &When,
         partial: bool,
+        progress: &mut dyn RecallProgress,
     ) -> Result<Self, EngineError> {
-        let source = recall.find(path, when)?;
+        let source = recall.find_held(path, when, progress)?;
         let is_leaf = source.leaf().is_some();
         let Source { path, items, .. } = source;
         let sizes = items.iter().filter_map(Item::content);

@@ -55,7 +55,7 @@ impl Recall {
             ));
         }
         self.past = Past::new(self.readable().clone())?;
-        let mut source = self.find(&request.path, &request.when)?;
+        let mut source = self.find_held(&request.path, &request.when, progress)?;
         let target = request.to.as_ref().unwrap_or(&request.path).clone();
         let mut restored = Restored {
             missing: self.fetch_changed(&mut source, &target, request.partial, progress)?,

@@ -2,9 +2,21 @@
 
 use std::time::Duration;
 
-use ouisync_engine::{housekeeping::Housekeeping, status::Role, view::ViewKey};
-use ouisync_model::id::FolderId;
-use ouisync_store::store::{Store, StoreOptions};
+use ouisync_engine::{
+    history::{Events, HistoryQuery, RestoreRequest, When},
+    housekeeping::Housekeeping,
+    recall::{RecallPhase, RecallProgress},
+    status::Role,
+    view::ViewKey,
+};
+use ouisync_model::{
+    id::{FolderId, Timestamp},
+    name::Name,
+};
+use ouisync_store::{
+    checkpoint::CheckpointCheck,
+    store::{Store, StoreOptions},
+};
 
 use crate::device::{Device, View, eventually, noise, quick};
 
@@ -238,4 +250,161 @@ async fn checkpoints_follow_each_other_and_share_what_they_store() {
     .await;
     alice.write(folder, "more", b"of it");
     assert!(alice.verify(folder).await.ok);
+}
+
+struct Patient;
+
+impl RecallProgress for Patient {
+    fn tell(&mut self, _: RecallPhase, _: u64, _: u64) -> bool {
+        true
+    }
+}
+
+/// The checkpoints that a stopped device found right.
+fn right_checkpoints(device: &Device, folder: FolderId) -> usize {
+    let store = Store::open_directory(device.store(folder), StoreOptions::default()).unwrap();
+    let all = store.checkpoints().unwrap().into_iter();
+    all.filter(|info| info.check >= CheckpointCheck::Blind && info.has_bytes)
+        .count()
+}
+
+fn path(name: &str) -> Vec<Name> {
+    vec![Name::new(name).unwrap()]
+}
+
+/// Where history begins, and how many changes it has.
+async fn history(device: &Device, folder: FolderId) -> (Option<Timestamp>, usize) {
+    let query = HistoryQuery {
+        path: Vec::new(),
+        since: None,
+        until: None,
+        limit: 10_000,
+    };
+    let found = device.engine().history(folder, query).await.unwrap();
+    let Events::Changes(changes) = found.events else {
+        panic!("no folder")
+    };
+    (found.begins, changes.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_reaches_back_to_the_checkpoint_that_a_safe_cut_at() {
+    let mut alice = Device::with("alice", eager()).await;
+    let mut safe = Device::with("safe", eager()).await;
+    let folder = alice.create().await;
+    safe.join(&alice.invite(folder, Role::Safe).await).await;
+    alice.write(folder, "never back", b"before everything that is held");
+    alice.view(folder).delete("never back");
+    for (name, content) in files(12) {
+        alice.write(folder, &name, &content);
+    }
+    alice.wait(folder).await;
+    drops(&mut safe, folder).await;
+    // From now on it keeps everything.
+    safe.stop().await;
+    let before = right_checkpoints(&safe, folder);
+    safe.set_housekeeping(Housekeeping {
+        release: Duration::from_millis(200),
+        ..quick()
+    });
+    safe.go_on().await;
+    alice.meet(&safe).await;
+    let gone = noise(200_000);
+    alice.write(folder, "gone", &gone);
+    alice.write(folder, "file 01", b"in between");
+    alice.view(folder).delete("gone");
+    alice.write(folder, "file 01", b"at last");
+    for number in 0..8 {
+        alice.write(folder, &format!("later {number}"), &noise(3000));
+    }
+    let link = alice.invite(folder, Role::Writer).await;
+    alice.wait(folder).await;
+    let mut after = before;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        alice.wait(folder).await;
+        safe.stop().await;
+        after = right_checkpoints(&safe, folder);
+        safe.go_on().await;
+        alice.meet(&safe).await;
+        if after > before {
+            break;
+        }
+    }
+    assert!(after > before, "no other checkpoint came");
+    let present = history(&alice, folder).await;
+    alice.stop().await;
+
+    let mut bob = Device::with("bob", quick()).await;
+    bob.meet(&safe).await;
+    bob.join(&link).await;
+    bob.wait(folder).await;
+    let (begins, few) = history(&bob, folder).await;
+    let begins = begins.expect("Bob started from a checkpoint");
+    let deleted = bob.engine().deleted(folder, Vec::new()).await.unwrap();
+    let entry = |name: &str| deleted.iter().find(|entry| entry.path == path(name));
+    let unknown = entry("gone").expect("the tree knows that it was");
+    assert_eq!((unknown.bytes, unknown.here), (None, false));
+
+    // It is brought back at once, with the history between the two checkpoints.
+    let request = RestoreRequest {
+        path: path("gone"),
+        when: When::Latest,
+        to: None,
+        exact: false,
+        partial: false,
+    };
+    let restoring = bob.engine().restore(folder, request, Box::new(Patient));
+    assert_eq!(restoring.await.unwrap().files, 1);
+    assert_eq!(bob.read(folder, "gone").unwrap(), gone);
+    let (earlier, more) = history(&bob, folder).await;
+    let earlier = earlier.expect("the safe has no bytes of the first commits");
+    assert!(earlier < begins, "{earlier:?} {begins:?}");
+    assert!(
+        few < more && more <= present.1 + 1,
+        "{few} {more} {present:?}"
+    );
+    let query = HistoryQuery {
+        path: path("file 01"),
+        since: None,
+        until: None,
+        limit: 100,
+    };
+    let Events::Versions(versions) = bob.engine().history(folder, query).await.unwrap().events
+    else {
+        panic!("no file")
+    };
+    let found = bob.engine().recall(
+        folder,
+        path("file 01"),
+        When::Version(versions[1].version.clone()),
+        Box::new(Patient),
+    );
+    assert_eq!(found.await.unwrap().entries.len(), 1);
+    // Nobody has more, and that is no failure.
+    let reach = bob.engine().reach_back(folder, None, Box::new(Patient));
+    let reach = reach.await.unwrap();
+    assert_eq!(reach.begins, Some(earlier));
+    assert_eq!(reach.not_here.asked.len(), 1, "{reach:?}");
+    let deleted = bob.engine().deleted(folder, Vec::new()).await.unwrap();
+    let lost = deleted
+        .iter()
+        .find(|entry| entry.path == path("never back"));
+    assert_eq!(lost.map(|entry| entry.here), Some(false));
+
+    // What was fetched for it has gone, and history stays through a restart.
+    bob.write(folder, "Bob's", b"own");
+    bob.wait(folder).await;
+    let outcome = bob.verify(folder).await;
+    assert!(outcome.ok, "{outcome:?}");
+    bob.stop().await;
+    let store = Store::open_directory(bob.store(folder), StoreOptions::default()).unwrap();
+    let absent = store.commits_without_bytes().unwrap();
+    assert!(!absent.is_empty());
+    for commit in absent {
+        assert!(!store.has_past(commit).unwrap());
+    }
+    drop(store);
+    bob.go_on().await;
+    assert_eq!(history(&bob, folder).await, (Some(earlier), more + 1));
 }

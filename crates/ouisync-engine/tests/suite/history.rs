@@ -181,9 +181,10 @@ async fn in_parts(
     limit: u64,
     mut at_each: impl FnMut(usize),
 ) -> Tree {
-    let recalling = device
-        .engine()
-        .recall_parts(folder, Vec::new(), when, false);
+    let recalling =
+        device
+            .engine()
+            .recall_parts(folder, Vec::new(), when, false, Box::new(Patient));
     let mut found = recalling.await.unwrap();
     let mut tree = Tree::new();
     for number in 0.. {

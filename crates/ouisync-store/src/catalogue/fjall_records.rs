@@ -7,13 +7,13 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Pers
 use crate::{
     backend::CatalogueLimits,
     catalogue::{
-        key::COMMIT,
+        key::{COMMIT, PAST},
         records::{Changes, Records, Visit},
     },
     error::StoreError,
 };
 
-/// Two keyspaces: commits (large values, kept apart from their keys so that compaction never rewrites them) and the rest.
+/// Two keyspaces: bytes of commits (large values, kept apart from their keys so that compaction never rewrites them) and the rest.
 pub struct FjallRecords {
     database: Database,
     commits: Keyspace,
@@ -51,7 +51,7 @@ impl FjallRecords {
     }
 
     fn keyspace(&self, key: &[u8]) -> &Keyspace {
-        if key.first() == Some(&COMMIT) {
+        if matches!(key.first(), Some(&(COMMIT | PAST))) {
             &self.commits
         } else {
             &self.small

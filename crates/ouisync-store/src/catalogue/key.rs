@@ -4,6 +4,8 @@ use ouisync_model::id::{CommitId, Lamport, MemberId, PackId, RosterEntryId, Sequ
 
 /// `C ‖ commit` → the commit's bytes.
 pub const COMMIT: u8 = b'C';
+/// `B ‖ commit` → bytes of a commit that were fetched again for the past.
+pub const PAST: u8 = b'B';
 /// `M ‖ commit` → [`CommitMeta`](super::CommitMeta).
 pub const META: u8 = b'M';
 /// `O ‖ lamport ‖ commit` → nothing: all commits in causal order.
@@ -47,6 +49,10 @@ fn join(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
 
 pub(crate) fn commit(id: CommitId) -> Vec<u8> {
     join(COMMIT, &[id.as_bytes()])
+}
+
+pub(crate) fn past(id: CommitId) -> Vec<u8> {
+    join(PAST, &[id.as_bytes()])
 }
 
 pub(crate) fn meta(id: CommitId) -> Vec<u8> {

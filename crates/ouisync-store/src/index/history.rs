@@ -34,13 +34,13 @@ pub struct AppliedCommit {
     pub counts: ChangeCounts,
 }
 
-/// Where history begins on this device: with the folder, unless the tree was once started from a checkpoint that covers
+/// Where history begins on this device: with the folder, unless the tree was started from a checkpoint that covers
 /// commits which were never applied here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryStart {
     /// Number of such starts.
     pub era: u32,
-    /// The last such checkpoint, and its wall time.
+    /// The last such checkpoint, and its wall time; none since all commits were applied.
     pub checkpoint: Option<(CommitId, Timestamp)>,
 }
 
@@ -147,10 +147,12 @@ macro_rules! history_reader {
                 self.list(table::TIMELINE, COMMITS, usize::MAX)
             }
 
-            /// Whether the commit was ever applied here, so that its changes are recorded.
-            pub fn was_applied(&self, commit: &CommitId) -> Result<bool, IndexError> {
-                let key = self.key(table::TIMELINE, COMMITS, commit.as_bytes());
-                Ok(self.value(&key)?.is_some())
+            /// A commit that was ever applied here, so that its changes are recorded.
+            pub fn applied_commit(
+                &self,
+                commit: &CommitId,
+            ) -> Result<Option<AppliedCommit>, IndexError> {
+                self.get(table::TIMELINE, COMMITS, commit.as_bytes())
             }
 
             /// What one commit did to a node.
@@ -203,16 +205,16 @@ impl IndexBatch {
         Ok(())
     }
 
-    /// The tree was emptied and loaded from this checkpoint: what is applied from now on follows it. Not to be called when all
-    /// that it covers [was applied](IndexSnapshot::was_applied) here before: then history goes on as it was.
+    /// The tree was emptied and loaded from this checkpoint with its wall time, or not loaded: what is applied from now on follows
+    /// it. Not to be called when all that it covers [was applied](IndexSnapshot::applied_commit) since history began: then history
+    /// goes on as it was.
     pub fn start_history(
         &mut self,
-        checkpoint: CommitId,
-        time: Timestamp,
+        checkpoint: Option<(CommitId, Timestamp)>,
     ) -> Result<(), IndexError> {
         let start = HistoryStart {
             era: self.history_start()?.era.saturating_add(1),
-            checkpoint: Some((checkpoint, time)),
+            checkpoint,
         };
         self.put(table::TIMELINE, START, &[], &start);
         Ok(())

@@ -8,7 +8,10 @@ use ouisync_crypto::{
     possession::{Nonce, Possession},
     proof::MemberProof,
 };
-use ouisync_model::{id::PackId, operation::PackSize};
+use ouisync_model::{
+    id::{CommitId, PackId},
+    operation::PackSize,
+};
 use thiserror::Error;
 
 use crate::codec::{Contact, FolderMessage, Sample};
@@ -89,6 +92,13 @@ pub enum Output {
         peer: PeerKey,
         /// Bytes of its commit.
         commit: Bytes,
+    },
+    /// A commit that [`want_past`](super::FolderSync::want_past) asked for: its bytes have its id, and are not checked otherwise.
+    KeepPast {
+        /// The commit.
+        commit: CommitId,
+        /// Its bytes.
+        bytes: Bytes,
     },
     /// Check the proof for this connection and that the member is in the roster, then call [`member_proven`](super::FolderSync::member_proven) or
     /// [`member_refused`](super::FolderSync::member_refused).
@@ -214,6 +224,9 @@ pub enum DropReason {
     /// A checkpoint out of all bounds, or parts of one that nobody asked this peer for.
     #[error("impossible checkpoint")]
     ImpossibleCheckpoint,
+    /// A second question about commits of the past before the first was answered, or an answer that wasn't asked for.
+    #[error("impossible message about commits of the past")]
+    ImpossiblePast,
     /// A roster entry that the host refused.
     #[error("refused roster entry: {0}")]
     RefusedRoster(String),

@@ -11,7 +11,7 @@ use ouisync_model::{
     operation::PackSize,
 };
 
-use super::Rights;
+use super::{Rights, past::PeerPast};
 use crate::{
     codec::Chain,
     facts::{CommitFacts, FrameSet},
@@ -30,6 +30,7 @@ pub(super) struct Peer {
     pub(super) checkpoints: PeerCheckpoints,
     /// The challenge of the peer that the host is working on: its nonce and packs.
     pub(super) challenged: Option<(Nonce, Vec<PackId>)>,
+    pub(super) past: PeerPast,
 }
 
 impl Peer {
@@ -45,6 +46,7 @@ impl Peer {
             requests: Requests::new(window, now),
             checkpoints: PeerCheckpoints::default(),
             challenged: None,
+            past: PeerPast::default(),
         }
     }
 

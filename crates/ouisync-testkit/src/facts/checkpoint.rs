@@ -81,6 +81,25 @@ impl MemoryFacts {
         self.base = Some(checkpoint.commit);
     }
 
+    /// Commits without bytes, the latest first.
+    pub fn commits_without_bytes(&self) -> Vec<CommitId> {
+        let mut without: Vec<_> = self
+            .commits
+            .iter()
+            .filter(|(_, stored)| stored.bytes.is_none())
+            .map(|(id, stored)| (stored.facts.lamport, *id))
+            .collect();
+        without.sort_unstable_by(|one, other| other.cmp(one));
+        without.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Takes bytes of a commit that were asked for.
+    pub fn keep_past(&mut self, commit: CommitId, bytes: Bytes) {
+        assert_eq!(commit.as_bytes(), blake3::hash(&bytes).as_bytes());
+        let stored = self.commits.get_mut(&commit).expect("asked for");
+        assert!(stored.bytes.replace(bytes).is_none(), "came twice");
+    }
+
     /// Number of commits whose bytes are here.
     pub fn commits_with_bytes(&self) -> usize {
         let with = self

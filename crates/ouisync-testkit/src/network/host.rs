@@ -115,6 +115,9 @@ impl Network {
             Output::KeepSkeleton { offset, data } => {
                 self.sync_mut(node).facts_mut().keep(offset, &data)
             }
+            Output::KeepPast { commit, bytes } => {
+                self.sync_mut(node).facts_mut().keep_past(commit, bytes)
+            }
             Output::AddCheckpoint { peer, commit } => {
                 let sync = self.sync_mut(node);
                 match sync.facts_mut().install(commit) {

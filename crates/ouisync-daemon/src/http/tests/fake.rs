@@ -17,7 +17,7 @@ use ouisync_api::{
     event::Event,
     history::{
         BrowseRequest, ContentRequest, Deleted, DeletedRequest, EntryKind, Found, History,
-        HistoryRequest, Phase, RestoreRequest, Restored,
+        HistoryRequest, OlderHistory, OlderHistoryRequest, Phase, RestoreRequest, Restored,
     },
     retention::{
         ForgetVersionsRequest, Forgetting, LimitsRequest, PackCount, Retention, RetentionHere,
@@ -311,6 +311,16 @@ impl PastService for Fake {
             more: false,
             begins: None,
         })
+    }
+    fn older_history(
+        &self,
+        folder: String,
+        request: OlderHistoryRequest,
+        progress: WorkWatch,
+    ) -> Reply<'_, OlderHistory> {
+        self.note(format!("older_history {folder} {request:?}"));
+        progress.send_replace((Phase::History, 1, 2));
+        ok(OlderHistory::default())
     }
     fn deleted(&self, folder: String, request: DeletedRequest) -> Reply<'_, Vec<Deleted>> {
         self.note(format!("deleted {folder} {request:?}"));
