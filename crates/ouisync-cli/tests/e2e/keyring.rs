@@ -17,7 +17,7 @@ const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>session</type>
-  <listen>unix:tmpdir=/tmp</listen>
+  <listen>unix:tmpdir=SCRATCH</listen>
   <policy context="default">
     <allow send_destination="*" eavesdrop="true"/>
     <allow eavesdrop="true"/>
@@ -59,7 +59,8 @@ impl Session {
             fs::create_dir(scratch.path().join(name)).unwrap();
         }
         let configuration = scratch.path().join("bus.conf");
-        fs::write(&configuration, BUS).unwrap();
+        let scratch_path = scratch.path().display().to_string();
+        fs::write(&configuration, BUS.replace("SCRATCH", &scratch_path)).unwrap();
         let mut bus = Command::new("dbus-daemon")
             .arg(format!("--config-file={}", configuration.display()))
             .args(["--nofork", "--nopidfile", "--print-address=1"])
