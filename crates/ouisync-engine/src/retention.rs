@@ -27,6 +27,15 @@ pub struct Limits {
     pub floor: Option<u64>,
 }
 
+impl Limits {
+    /// For how long history makes no room above the quota: the host's floor, else a day. In less somebody who took over a writer
+    /// could have everything released, and pushed out by garbage, before anybody looks; in much more a safe that is nearly full
+    /// would stop taking in what is new for the sake of what is old.
+    pub(crate) fn quota_floor(&self) -> Duration {
+        Duration::from_secs(self.floor.unwrap_or(DAY.unsigned_abs()))
+    }
+}
+
 /// A change of the folder's policy: what is `None` stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicyChange {

@@ -22,8 +22,10 @@ pub struct CollectPolicy {
     /// What this device's host insists on, whatever any member says.
     pub floor: Duration,
     /// Most bytes that packs may take. Above it the packs that are not live go, those that stopped being live first before the
-    /// others, but none before the floor.
+    /// others, but none before `quota_floor`.
     pub quota: Option<u64>,
+    /// What must have passed since a pack was live before it may make room.
+    pub quota_floor: Duration,
     /// How far a checkpoint must have been checked here before the bytes of commits that it covers are dropped:
     /// [`CheckpointCheck::Whole`] on a device that reads the folder, [`CheckpointCheck::Blind`] on others.
     pub check: CheckpointCheck,
@@ -55,6 +57,7 @@ impl Default for CollectPolicy {
             retention: Some(Duration::ZERO),
             floor: Duration::ZERO,
             quota: None,
+            quota_floor: Duration::ZERO,
             check: CheckpointCheck::Whole,
         }
     }
@@ -209,7 +212,7 @@ impl Store {
                 due.push(candidate);
             } else if policy.quota.is_some()
                 && is_whole
-                && age.saturating_sub(since) >= policy.floor.as_secs()
+                && age.saturating_sub(since) >= policy.quota_floor.as_secs()
             {
                 candidate.for_quota = true;
                 spare.push(candidate);

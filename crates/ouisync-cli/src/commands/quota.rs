@@ -21,9 +21,9 @@ Examples:
 
 /// Show or set how much a safe stores (on the safe's own device)
 ///
-/// Above the quota history goes, what was given up first before the rest, but nothing within the floor. What the folder needs as it
-/// is now never goes: when that alone exceeds the quota the safe takes in nothing more, says so in 'ouisync status', and is shown
-/// as lacking it at the members. JSON: as 'ouisync retention'.
+/// Above the quota history goes, what was given up first before the rest, but none of the last day, nor within a floor set here. What
+/// the folder needs as it is now never goes: when that and young history exceed the quota the safe takes in nothing more, says so in
+/// 'ouisync status', and is shown as lacking it at the members. JSON: as 'ouisync retention'.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {

@@ -132,6 +132,7 @@ impl Folder {
             retention,
             floor: self.floor(),
             quota: self.limits().quota.filter(|_| safe),
+            quota_floor: self.limits().quota_floor().min(self.floor()),
             // Whoever may read the folder, locked or not, drops nothing for a checkpoint whose state it has not found right.
             check: if safe {
                 CheckpointCheck::Blind

@@ -371,7 +371,7 @@ async fn a_full_safe_loses_nothing_says_so_and_goes_on_when_there_is_room() {
     let old = pair.write("b", 50_000).await;
     pair.write("b", 50_000).await;
     pair.history(FRAME).await;
-    // No room for this one: history is younger than the floor.
+    // No room for this one: history is younger than a day.
     alice.write(folder, "c", &noise(50_000));
     safe.becomes(folder, "full", |status| {
         let says_so = |problem: &str| problem.contains("quota of 262144 bytes");
@@ -390,8 +390,17 @@ async fn a_full_safe_loses_nothing_says_so_and_goes_on_when_there_is_room() {
         })
         .await;
     assert!(pair.safe_has(&first) && pair.safe_has(&old));
-    // The floor passes: the oldest history makes room.
-    pair.clock.pass(5 * DAY).await;
+    // A host that insists on more than a day for it doesn't make room then.
+    let insisting = Limits {
+        quota: Some(4 * FRAME),
+        floor: Some(2 * DAY),
+    };
+    safe.engine().set_limits(folder, insisting).await.unwrap();
+    pair.clock.pass(DAY + DAY / 2).await;
+    assert_eq!(safe.status(folder).await.refused_bytes, FRAME);
+    assert!(pair.safe_has(&old));
+    // Otherwise the oldest history makes room, long before the floor for what members say.
+    limit(Some(4)).await;
     safe.becomes(folder, "whole again", |status| {
         status.refused_bytes == 0 && status.missing_bytes == 0 && status.problems.is_empty()
     })

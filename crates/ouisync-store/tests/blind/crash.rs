@@ -28,6 +28,7 @@ const AT_ONCE: CollectPolicy = CollectPolicy {
     retention: Some(Duration::ZERO),
     floor: Duration::ZERO,
     quota: None,
+    quota_floor: Duration::ZERO,
     check: CheckpointCheck::Blind,
 };
 

@@ -26,6 +26,7 @@ pub(crate) const AT_ONCE: CollectPolicy = CollectPolicy {
     retention: Some(Duration::ZERO),
     floor: Duration::ZERO,
     quota: None,
+    quota_floor: Duration::ZERO,
     check: CheckpointCheck::Blind,
 };
 
