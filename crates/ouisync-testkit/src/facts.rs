@@ -121,6 +121,8 @@ pub struct MemoryFacts {
     base: Option<CommitId>,
     /// A skeleton that comes in.
     spool: Vec<u8>,
+    /// Most bytes of packs that may be held.
+    pub quota: Option<u64>,
     /// Bytes that were ever written by [`write`](Self::write).
     pub written: u64,
 }
@@ -441,6 +443,12 @@ impl FolderFacts for MemoryFacts {
             let facts = &self.commits[&id].facts;
             visit(id, facts.author, facts.sequence);
         }
+    }
+
+    fn room(&self) -> Option<u64> {
+        let held = self.packs.values().filter_map(|pack| pack.data.as_ref());
+        let held: u64 = held.map(|data| data.len() as u64).sum();
+        self.quota.map(|quota| quota.saturating_sub(held))
     }
 
     fn live_packs(&self) -> Vec<(PackId, PackSize)> {
