@@ -456,6 +456,7 @@ fn history_comes_behind_what_is_needed_and_nobody_waits_for_it() {
     let (alice, bob, old) = replaced_before_it_came(&mut network);
     let has = |network: &Network| network.sync(bob).facts().read(&old, 0, 1).is_some();
     let needed = network.commit(alice, &[size(8); 4]);
+    assert!(network.run_until(MINUTE, |network| network.sync(bob).missing_bytes() > 0));
     network.sync_mut(bob).late_packs_wanted(&[(old, size(6))]);
     network.settle(bob);
     let lacks = |network: &Network| {
@@ -501,6 +502,7 @@ fn history_that_nobody_has_is_given_up_and_offered_when_somebody_does() {
     assert_eq!(sources(&network), 1);
     assert!(network.sync_mut(bob).take_offered().is_empty());
     // Alice gets it back: bob hears so, once.
+    network.sync_mut(bob).facts_mut().late.insert(old);
     network.connect(alice, carol, LinkConfig::default());
     network.sync_mut(alice).late_packs_wanted(&[(old, size(6))]);
     network.settle(alice);

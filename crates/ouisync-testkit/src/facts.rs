@@ -121,6 +121,8 @@ pub struct MemoryFacts {
     base: Option<CommitId>,
     /// A skeleton that comes in.
     spool: Vec<u8>,
+    /// Packs of the past that are to come.
+    pub late: BTreeSet<PackId>,
     /// Most bytes of packs that may be held.
     pub quota: Option<u64>,
     /// Bytes that were ever written by [`write`](Self::write).
@@ -474,7 +476,7 @@ impl FolderFacts for MemoryFacts {
             (None, _) => PackState::Missing,
         };
         let live = !stored.dots.is_empty();
-        (live || state != PackState::Missing).then_some(())?;
+        (live || state != PackState::Missing || self.late.contains(pack)).then_some(())?;
         Some(PackFacts {
             size: stored.size?,
             live,

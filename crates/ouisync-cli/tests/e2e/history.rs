@@ -109,13 +109,17 @@ fn versions_saved_while_the_safe_was_away_are_read_from_it_when_their_author_is_
     pi.join(&alice.invite("safe"), "safe");
     alice.wait();
     assert_eq!(pi.terminate(), Some(0));
+    let live = alice.status()["live_bytes"].as_u64().unwrap();
     for number in 1..=10 {
-        let before = alice.status()["history_bytes"].as_u64().unwrap();
         alice.write("letter.odt", version(number));
-        until("the former version is history", || {
-            alice.status()["history_bytes"].as_u64().unwrap() > before
+        until("the version is recorded", || {
+            versions(&alice, "Notes:letter.odt").len() as u64 == number + 1
         });
     }
+    until("the former versions are history", || {
+        let status = alice.status();
+        status["live_bytes"] == live && status["history_bytes"] == 10 * live
+    });
     let link = alice.invite("reader");
     pi.start();
     alice.json(&["connect", &pi.address()]);

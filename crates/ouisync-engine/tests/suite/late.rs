@@ -58,15 +58,15 @@ async fn pass_history(now: &Arc<AtomicU64>, device: &Device, folder: FolderId) -
     panic!("history that stays for ever");
 }
 
-/// Saves a file so many times more; each former version is history before the next is saved.
+/// Saves a file so many times more; of each former version the packs are released.
 async fn save(device: &Device, folder: FolderId, name: &str, times: u64) {
-    for _ in 0..times {
-        let before = device.status(folder).await;
-        let before = before.stored_bytes - before.live_bytes;
+    let before = device.status(folder).await;
+    for saved in 1..=times {
         device.write(folder, name, &noise(50_000));
         device
             .becomes(folder, "done with the former version", |status| {
-                status.stored_bytes - status.live_bytes == before + FRAME
+                status.live_bytes == before.live_bytes
+                    && status.stored_bytes == before.stored_bytes + saved * FRAME
             })
             .await;
     }

@@ -339,6 +339,13 @@ impl Home {
         self.put(|number, parents| commit(1, number, parents, packs, &[]))
     }
 
+    fn pass(&self, days: u64, policy: &CollectPolicy) {
+        for _ in 0..days {
+            self.clock.advance(DAY);
+            self.collect(policy);
+        }
+    }
+
     fn late(&self, policy: &CollectPolicy) -> Vec<(PackId, bool)> {
         let late = self.store.late_packs(None, 100, policy).unwrap();
         late.iter().map(|late| (late.pack, late.is_due)).collect()
