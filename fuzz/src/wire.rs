@@ -232,6 +232,7 @@ pub(crate) fn example(seed: u8) -> CommitBody {
         ],
         tables: vec![PackTable {
             pack: PackId::from_bytes([seed; 32]),
+            round: seed,
             chunks: vec![ChunkPlace {
                 chunk,
                 offset: 0,

@@ -9,6 +9,8 @@ pub mod history;
 mod locks;
 mod offload;
 mod recovery;
+#[cfg(test)]
+mod repack_tests;
 mod report;
 mod retention;
 mod simulated;

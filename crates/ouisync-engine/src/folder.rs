@@ -6,11 +6,11 @@
 mod checkpoints;
 mod commits;
 mod exchange;
-mod late;
 mod members;
 mod merging;
 pub(crate) mod offload;
 pub(crate) mod parts;
+mod repacking;
 pub(crate) mod retention;
 mod upkeep;
 pub(crate) mod wanted;
@@ -81,12 +81,12 @@ pub(crate) struct Folder {
     /// Commits whose roster entries haven't come: tried again when the roster grows.
     waiting_commits: VecDeque<commits::Waiting>,
     upkeep: upkeep::Upkeep,
-    late: late::Late,
     checkpoints: checkpoints::Checkpoints,
     drafts: drafts::Open,
     /// Packs of drafts in commits that the state machine hears of next.
     drafted: Vec<drafts::Order>,
     merging: merging::Merging,
+    repacking: repacking::Repacking,
     offloading: Option<offload::Offloading>,
     /// When the next open invitation expires, in seconds since 1970.
     next_expiry: Option<u64>,
@@ -353,11 +353,11 @@ impl Folder {
             flusher,
             started,
             waiting_commits: VecDeque::new(),
-            late: late::Late::default(),
             checkpoints: checkpoints::Checkpoints::default(),
             drafts: drafts::Open::default(),
             drafted: Vec::new(),
             merging: merging::Merging::default(),
+            repacking: repacking::Repacking::default(),
             offloading: None,
             next_expiry: None,
             epoch: None,
@@ -440,7 +440,6 @@ impl Folder {
             self.publish_credentials();
         }
         self.do_upkeep();
-        self.tend_late();
         self.take_back_needed();
         self.go_on_merging();
         self.measure_rates();
@@ -477,6 +476,7 @@ impl Folder {
         while commands.try_recv().is_ok() {}
         self.end_search();
         self.end_merging();
+        self.end_repacking();
         self.shared.close_view();
         self.stop_comparing();
         if let Err(error) = self.store.sync_packs() {

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use crate::repacking::RepackTerms;
+
 /// Settings of a device's upkeep. The default is right for real devices; tests shorten it.
 #[derive(Clone)]
 pub struct Housekeeping {
@@ -25,6 +27,8 @@ pub struct Housekeeping {
     pub safe_retention: Option<Duration>,
     /// Time between two searches for versions that a staggered policy no longer keeps.
     pub thin: Duration,
+    /// When packs are repacked.
+    pub repack: RepackTerms,
     /// Accepted commits, and their bytes, after which an owner's device makes another checkpoint: either.
     pub checkpoint_commits: u64,
     /// See [`checkpoint_commits`](Self::checkpoint_commits).
@@ -51,6 +55,7 @@ impl Default for Housekeeping {
             floor: 30 * DAY,
             safe_retention: None,
             thin: DAY,
+            repack: RepackTerms::default(),
             checkpoint_commits: 1000,
             checkpoint_bytes: 32 << 20,
             merge: Duration::from_secs(1),
@@ -75,6 +80,7 @@ impl fmt::Debug for Housekeeping {
             .field("floor", &self.floor)
             .field("safe_retention", &self.safe_retention)
             .field("thin", &self.thin)
+            .field("repack", &self.repack)
             .field("checkpoint_commits", &self.checkpoint_commits)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("merge", &self.merge)

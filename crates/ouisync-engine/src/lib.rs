@@ -23,6 +23,7 @@ mod past;
 mod port;
 mod readable;
 pub mod recall;
+pub mod repacking;
 pub mod retention;
 mod shared;
 pub mod simulation;

@@ -21,7 +21,6 @@ use ouisync_store::{
     ingest::{Ingest, IngestKeys, PackSink},
     store::Store,
 };
-use rand::rngs::StdRng;
 use tracing::{error, warn};
 
 use crate::{
@@ -89,11 +88,6 @@ impl Port {
             reused: Mutex::default(),
             marks: Mutex::default(),
         }
-    }
-
-    /// Chance for what is committed.
-    pub(crate) fn rng(&self) -> StdRng {
-        self.shared.surroundings.rng()
     }
 
     fn readable(&self) -> Result<Arc<Readable>, EngineError> {
@@ -263,13 +257,18 @@ impl Port {
         // Packs that are referred to anew are added anew, so that a concurrent release doesn't take them away.
         let fresh: BTreeSet<_> = packs.iter().map(|(table, _)| table.pack).collect();
         let reused = std::mem::take(&mut *lock(&self.reused));
-        packs.extend(
-            reused
-                .into_iter()
-                .filter(|(pack, _)| !fresh.contains(pack))
+        let readable = self.readable()?;
+        for (pack, (size, chunks)) in reused {
+            if !fresh.contains(&pack) {
                 // With the places that are referred to: what an older add told goes when that one is released.
-                .map(|(pack, (size, chunks))| (PackTable { pack, chunks }, size)),
-        );
+                let table = PackTable {
+                    pack,
+                    round: readable.index.pack_table(&pack)?.round,
+                    chunks,
+                };
+                packs.push((table, size));
+            }
+        }
         let known: BTreeSet<_> = packs.iter().map(|(table, _)| table.pack).collect();
         packs.extend(
             again

@@ -505,7 +505,8 @@ impl Readable {
         keys.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn chunk_reader(&self) -> ChunkReader<Index, Arc<Store>> {
+    /// Reads single chunks.
+    pub(crate) fn chunk_reader(&self) -> ChunkReader<Index, Arc<Store>> {
         ChunkReader::new(self.read_keys(), self.index.clone(), self.store.clone())
     }
 

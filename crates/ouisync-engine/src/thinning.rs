@@ -5,7 +5,7 @@
 //! distinct chunks of past versions.
 //!
 //! What is not known for certain is kept: a pack is named only when every chunk in it is known to belong to versions that go, and
-//! none to a version that stays. Of commits without bytes, and of versions that stay and whose long list of chunks can't be read, nobody
+//! none to a version that stays, unless a live pack has a copy. Of commits without bytes, and of versions that stay and whose long list of chunks can't be read, nobody
 //! knows what they need: so packs that are not younger than these are never named. A device that started from a checkpoint names none.
 
 use std::{
@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 use crate::{
     error::EngineError,
     readable::Readable,
+    repacking::counts_elsewhere,
     retention::{GoingVersion, Replaced, Version},
 };
 
@@ -353,9 +354,11 @@ impl Past<'_> {
                 continue;
             }
             let held = index.pack_chunks(&pack)?;
-            let all_go = held
-                .iter()
-                .all(|chunk| chunks.get(chunk) == Some(&Fate::Goes));
+            let mut all_go = true;
+            for chunk in &held {
+                all_go &= chunks.get(chunk) == Some(&Fate::Goes)
+                    || counts_elsewhere(self.store, index, chunk, &pack)?;
+            }
             if !held.is_empty() && all_go {
                 packs.push(pack);
             }

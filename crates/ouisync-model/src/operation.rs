@@ -188,6 +188,8 @@ pub struct CheckpointState {
 pub struct PackTable {
     /// The pack.
     pub pack: PackId,
+    /// How often what is in it was repacked: of several places of a chunk that of the greatest round is preferred.
+    pub round: u8,
     /// Its chunks by offset.
     pub chunks: Vec<ChunkPlace>,
 }

@@ -186,7 +186,11 @@ impl Folder {
             time,
         };
         let mut tree = Tree::new(self.index.begin());
-        let table = PackTable { pack, chunks };
+        let table = PackTable {
+            pack,
+            round: 0,
+            chunks,
+        };
         tree.store_mut()
             .add_packs(&context.commit, [&table])
             .unwrap();

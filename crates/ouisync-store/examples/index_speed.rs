@@ -121,6 +121,7 @@ fn main() {
         &operations,
         &PackTable {
             pack: PackId::from_bytes(random()),
+            round: 0,
             chunks: vec![],
         },
     );
@@ -129,6 +130,7 @@ fn main() {
         operations.clear();
         let mut table = PackTable {
             pack: PackId::from_bytes(random()),
+            round: 0,
             chunks: vec![],
         };
         for number in made..(made + batch).min(files) {

@@ -37,6 +37,12 @@ pub trait FrameSource {
     /// Reads `count` whole sealed frames from frame `first` on.
     fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError>;
 
+    /// Whether a pack that isn't here will come: one that isn't live may be nowhere any more.
+    fn is_coming(&self, pack: &PackId) -> Result<bool, StoreError> {
+        let _ = pack;
+        Ok(false)
+    }
+
     /// A reader goes on to other packs; only a hint.
     fn finished(&self, pack: &PackId, frames: u32) {
         let _ = (pack, frames);
@@ -69,6 +75,10 @@ impl FrameSource for Store {
             .unwrap_or_else(|shared| BytesMut::from(&*shared)))
     }
 
+    fn is_coming(&self, pack: &PackId) -> Result<bool, StoreError> {
+        self.is_live(*pack)
+    }
+
     fn finished(&self, pack: &PackId, frames: u32) {
         if let Some(size) = PackSize::for_frames(frames.into()) {
             self.forget_cached(*pack, size);
@@ -79,6 +89,10 @@ impl FrameSource for Store {
 impl<T: FrameSource + ?Sized> FrameSource for &T {
     fn frame_count(&self, pack: &PackId) -> Result<Option<u32>, StoreError> {
         (**self).frame_count(pack)
+    }
+
+    fn is_coming(&self, pack: &PackId) -> Result<bool, StoreError> {
+        (**self).is_coming(pack)
     }
 
     fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError> {
@@ -93,6 +107,10 @@ impl<T: FrameSource + ?Sized> FrameSource for &T {
 impl<T: FrameSource + ?Sized> FrameSource for Arc<T> {
     fn frame_count(&self, pack: &PackId) -> Result<Option<u32>, StoreError> {
         (**self).frame_count(pack)
+    }
+
+    fn is_coming(&self, pack: &PackId) -> Result<bool, StoreError> {
+        (**self).is_coming(pack)
     }
 
     fn read_frames(&self, pack: &PackId, first: u32, count: u32) -> Result<BytesMut, StoreError> {
@@ -359,16 +377,20 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
         };
         for chunk in chunks {
             let places = self.places().places(&chunk.chunk)?;
-            let mut present = None;
+            let (mut present, mut coming) = (None, None);
             for (pack, _) in &places {
                 if self.is_here(pack)? {
                     present = Some(*pack);
                     break;
                 }
+                if coming.is_none() && self.is_coming(pack)? {
+                    coming = Some(*pack);
+                }
             }
-            match (present, places.first()) {
+            let absent = coming.or(places.first().map(|(pack, _)| *pack));
+            match (present, absent) {
                 (Some(pack), _) => needs.present.push(pack),
-                (None, Some((pack, _))) => needs.missing.push(*pack),
+                (None, Some(pack)) => needs.missing.push(pack),
                 (None, None) => needs.unknown.push(chunk.chunk),
             }
         }

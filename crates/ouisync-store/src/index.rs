@@ -32,6 +32,7 @@ pub mod batch;
 pub mod contents;
 pub mod exclusive;
 pub mod history;
+pub mod homes;
 pub mod state;
 mod tree;
 pub mod views;
@@ -88,6 +89,7 @@ mod table {
     pub(super) const TIMELINE: Table = Table(18);
     pub(super) const FORMER: Table = Table(19);
     pub(super) const PAST_LIST: Table = Table(24);
+    pub(super) const REPEATING: Table = Table(33);
     /// Commits that [`REPLACED_EARLY`] speaks of.
     pub(super) const AWAITED: Table = Table(32);
 }

@@ -225,6 +225,7 @@ impl OpenPack {
             frame_hashes,
             table: PackTable {
                 pack: id,
+                round: 0,
                 chunks: self.chunks,
             },
         }

@@ -31,7 +31,6 @@ use crate::{
 
 pub mod commits;
 mod incoming;
-pub mod late;
 pub mod notes;
 pub mod offload;
 mod open;
@@ -114,7 +113,9 @@ pub(crate) struct State {
     pub(crate) heads: BTreeSet<CommitId>,
     /// Live packs that are not whole here.
     missing: BTreeMap<PackId, PackSize>,
-    /// Packs of which frames come in: missing, late or wanted ones.
+    /// Packs that are not live, not whole here, and wanted nevertheless.
+    wanted: BTreeSet<PackId>,
+    /// Packs of which frames come in; all are in `missing` or `wanted`.
     partials: HashMap<PackId, Coming>,
     /// Whole packs that are not durable.
     pending: BTreeSet<PackId>,
@@ -131,9 +132,6 @@ pub(crate) struct State {
     /// Those of them that are not here, and their bytes.
     offloaded_packs: u64,
     offloaded_bytes: u64,
-    /// Late packs that are to come, and their bytes.
-    late_packs: u64,
-    late_bytes: u64,
     /// The catalogue has batches that a power cut may take.
     dirty: bool,
     /// Directories under `packs/` that exist; names of new ones are not durable yet.
@@ -318,14 +316,12 @@ impl Store {
 
     /// Whether the disk has room for a pack of the greatest size.
     pub fn has_room(&self) -> bool {
-        self.check_space(PackSize::MAX.bytes()).is_ok()
+        self.has_room_for(PackSize::MAX.bytes())
     }
 
-    /// Bytes that the disk has beyond those that are left free.
-    pub fn room(&self) -> Result<u64, StoreError> {
-        let free = self.inner.backend.free_space();
-        let free = free.map_err(StoreError::io("asking for free space"))?;
-        Ok(free.saturating_sub(self.inner.options.reserve))
+    /// Whether there is room for so many bytes.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        self.check_space(bytes).is_ok()
     }
 
     /// Refuses pack data when the disk is almost full.
@@ -376,7 +372,7 @@ impl State {
         if let Some(record) = after {
             self.count_in(pack, &record);
         }
-        if after.is_some_and(|record| !record.presence.has_file() && !record.offloaded) {
+        if self.missing.contains_key(&pack) || self.wanted.contains(&pack) {
             return None;
         }
         let coming = self.partials.remove(&pack)?;
@@ -405,6 +401,7 @@ impl State {
     fn count_out(&mut self, pack: PackId, record: &PackRecord) {
         self.pending.remove(&pack);
         self.damaged.remove(&pack);
+        self.wanted.remove(&pack);
         if self.offloaded.remove(&pack) && !record.presence.has_file() {
             self.offloaded_packs -= 1;
             self.offloaded_bytes -= record.size.bytes();
@@ -415,10 +412,6 @@ impl State {
             if record.is_live() {
                 self.live_bytes -= record.size.bytes();
             }
-        }
-        if record.awaited().is_some() {
-            self.late_packs -= 1;
-            self.late_bytes -= record.size.bytes();
         }
         if self.missing.remove(&pack).is_some() {
             self.missing_bytes -= record.size.bytes();
@@ -450,13 +443,13 @@ impl State {
                     self.offloaded_bytes += record.size.bytes();
                 }
             }
-        } else if record.is_live() && !record.presence.has_file() {
-            self.missing.insert(pack, record.size);
-            self.missing_bytes += record.size.bytes();
-        }
-        if record.awaited().is_some() {
-            self.late_packs += 1;
-            self.late_bytes += record.size.bytes();
+        } else if matches!(record.presence, Presence::Missing | Presence::Partial) {
+            if record.is_live() {
+                self.missing.insert(pack, record.size);
+                self.missing_bytes += record.size.bytes();
+            } else {
+                self.wanted.insert(pack);
+            }
         }
     }
 }

@@ -86,6 +86,7 @@ fn pack_table(pack: u8, chunks: &[u8]) -> PackTable {
     });
     PackTable {
         pack: PackId::from_bytes([pack; 32]),
+        round: 0,
         chunks: places.collect(),
     }
 }
@@ -494,7 +495,7 @@ fn packs_count_the_chunks_that_the_tree_uses() {
             .map(|used| (used.chunks, used.used_chunks, used.used_bytes))
     };
     assert_eq!(used(a), Some((3, 2, 1000)));
-    assert_eq!(used(b), Some((2, 1, 500)));
+    assert_eq!(used(b), Some((2, 0, 0)), "another pack is the home");
     assert_eq!(index.places(&chunk(2).chunk).unwrap().len(), 2);
     assert_eq!(index.pack_chunks(&a).unwrap().len(), 3);
     assert_eq!(index.unreferenced_packs().unwrap(), []);
@@ -505,18 +506,74 @@ fn packs_count_the_chunks_that_the_tree_uses() {
         .unwrap();
     batch.commit().unwrap();
     assert_eq!(used(a), Some((3, 1, 500)));
-    assert_eq!(index.unreferenced_packs().unwrap(), [b]);
+    assert_eq!(index.unreferenced_packs().unwrap(), []);
     assert_eq!(index.totals().files, 1);
     assert_eq!(index.totals().bytes, 1000);
+}
+
+#[test]
+fn a_use_counts_for_the_pack_that_is_the_home_of_the_chunk() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = open(directory.path());
+    let [old, other, new] = [1, 2, 3].map(|pack| PackId::from_bytes([pack; 32]));
+    let repacked = PackTable {
+        round: 1,
+        ..pack_table(3, &[1, 2, 9])
+    };
+    let mut batch = index.begin();
+    let first = [pack_table(1, &[1, 2]), pack_table(2, &[3])];
+    batch.add_packs(&commit_id(1), &first).unwrap();
+    batch.account(&changes(&[file(&[1, 2, 3])], &[])).unwrap();
+    batch.add_packs(&commit_id(2), [&repacked]).unwrap();
+    batch.commit().unwrap();
+    let used = |pack| index.pack_use(&pack).unwrap().unwrap().used_chunks;
+    assert_eq!([old, other, new].map(used), [2, 1, 0]);
+    assert_eq!(index.repeating_packs(5).unwrap(), [new]);
+    let known = index.chunk_use(&chunk(1).chunk).unwrap().unwrap();
+    assert!(known.is_used && known.home.pack == old);
+    assert!(known.others[0].is_above(&known.home) && known.others[0].pack == new);
+    // For reading, what was repacked comes first.
+    assert_eq!(index.places(&chunk(1).chunk).unwrap()[0].0, new);
 
     let mut batch = index.begin();
-    batch.remove_pack(&b).unwrap();
+    for place in &repacked.chunks {
+        batch.set_home(&new, place).unwrap();
+        batch.set_home(&new, place).unwrap();
+    }
+    // A place that nobody told is none.
+    batch.set_home(&other, &repacked.chunks[0]).unwrap();
+    batch.looked_at(&new, true).unwrap();
     batch.commit().unwrap();
-    assert_eq!(used(b), None);
-    assert_eq!(index.unreferenced_packs().unwrap(), []);
-    assert_eq!(index.places(&chunk(2).chunk).unwrap().len(), 1);
-    assert_eq!(index.places(&chunk(4).chunk).unwrap().len(), 0);
-    assert_eq!(index.pack_uses().unwrap().len(), 1);
+    assert_eq!([old, other, new].map(used), [0, 1, 2]);
+    assert_eq!(index.unreferenced_packs().unwrap(), [old]);
+    assert_eq!(index.repeating_packs(5).unwrap(), []);
+    assert_eq!(index.pack_table(&new).unwrap(), repacked);
+
+    // Told again, also without the round, nothing changes; what is told of the old one is to be looked at.
+    let mut batch = index.begin();
+    batch
+        .add_packs(&commit_id(3), [&pack_table(3, &[1, 2])])
+        .unwrap();
+    batch.commit().unwrap();
+    assert_eq!(index.repeating_packs(5).unwrap(), []);
+    let mut batch = index.begin();
+    batch
+        .add_packs(&commit_id(4), [&pack_table(1, &[1, 2])])
+        .unwrap();
+    batch.looked_at(&other, true).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(index.repeating_packs(5).unwrap(), [old]);
+    assert_eq!([old, other, new].map(used), [0, 1, 2]);
+    let known = index.chunk_use(&chunk(1).chunk).unwrap().unwrap();
+    assert_eq!((known.home.round, known.others.len()), (1, 1));
+
+    // What the tree gives up, it gives up where it counts.
+    let mut batch = index.begin();
+    batch.account(&changes(&[], &[file(&[1, 2, 3])])).unwrap();
+    batch.commit().unwrap();
+    assert_eq!([old, other, new].map(used), [0, 0, 0]);
+    let unused: BTreeSet<_> = index.unreferenced_packs().unwrap().into_iter().collect();
+    assert_eq!(unused, [old, other, new].into());
 }
 
 #[test]

@@ -16,12 +16,12 @@ mod serve;
 mod transfer;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
 use ouisync_crypto::proof::MemberProof;
-use ouisync_model::id::{CommitId, InvitationId, MemberId, PackId};
+use ouisync_model::id::{CommitId, InvitationId, MemberId};
 
 use self::{
     checkpoints::Incoming,
@@ -112,8 +112,6 @@ pub struct FolderSync<F> {
     peers: BTreeMap<PeerKey, Peer>,
     chains: HashMap<MemberId, OwnChain>,
     fetches: Fetches,
-    /// See [`Self::take_offered`].
-    offered: BTreeSet<PackId>,
     /// The checkpoint whose skeleton is coming in.
     incoming: Option<Incoming>,
     /// Commits without bytes here whose bytes are wanted.
@@ -140,7 +138,6 @@ impl<F: FolderFacts> FolderSync<F> {
             peers: BTreeMap::new(),
             chains,
             fetches,
-            offered: BTreeSet::new(),
             incoming: None,
             past: Vec::new(),
             unwritten: 0,
@@ -458,7 +455,7 @@ impl<F: FolderFacts> FolderSync<F> {
                 && state.commits.batches.is_empty()
                 && state.checkpoints.offer.is_none()
         };
-        self.fetches.missing.len() == self.fetches.late
+        self.fetches.missing.is_empty()
             && self
                 .peers
                 .values()
@@ -466,7 +463,7 @@ impl<F: FolderFacts> FolderSync<F> {
                 .all(told_all)
     }
 
-    /// Live bytes that we lack, and those of the past that somebody waits for.
+    /// Live bytes that we lack.
     pub fn missing_bytes(&self) -> u64 {
         self.fetches.bytes
     }

@@ -57,7 +57,7 @@ def read_record(record, state, node):
         operation = record.id(), record.varint(32)
         state.replaced.add((record.fixed(16), operation))
     elif kind == 4:
-        pack, _commit = record.id(), record.id()
+        pack, _commit, _round = record.id(), record.id(), record.u8()
         state.tables.append((pack, record.list(lambda: place(record), 1024)))
     else:
         raise Refused("a checkpoint's state has a record of an unknown kind")

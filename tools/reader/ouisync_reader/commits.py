@@ -102,10 +102,16 @@ class Body:
     def __init__(self, decoder):
         self.time = timestamp(decoder)
         self.operations = decoder.list(lambda: operation(decoder))
-        self.tables = decoder.list(lambda: (decoder.id(), decoder.list(lambda: place(decoder))))
+        self.tables = decoder.list(lambda: table(decoder))
         self.state = decoder.option(lambda: (decoder.id(), content(decoder)))  # of a checkpoint
         decoder.option(lambda: (decoder.varint(), chunk_references(decoder)))  # part of a draft: only a hint
         decoder.end()
+
+
+def table(decoder):
+    """The pack and its places; of those of a chunk any will do, so the round says nothing here."""
+    pack, _round = decoder.id(), decoder.u8()
+    return pack, decoder.list(lambda: place(decoder))
 
 
 def timestamp(decoder):

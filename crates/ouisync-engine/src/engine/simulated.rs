@@ -1,7 +1,5 @@
 //! What a simulation asks of an engine that nobody else does.
 
-use std::borrow::Cow;
-
 use ouisync_model::{
     id::{CommitId, DeviceId, FolderId},
     operation::FileContent,
@@ -58,10 +56,7 @@ impl Engine {
         Ok(self.folder(&folder)?.store.contains(commit)?)
     }
 
-    pub(crate) fn unrest(
-        &self,
-        folder: FolderId,
-    ) -> Result<Option<Cow<'static, str>>, EngineError> {
-        Ok(lacking(&self.folder(&folder)?))
+    pub(crate) fn at_rest(&self, folder: FolderId) -> Result<bool, EngineError> {
+        Ok(lacking(&self.folder(&folder)?).is_none())
     }
 }

@@ -66,7 +66,7 @@ impl Folder {
 
     /// The connected members that may keep packs for others. Whoever may not write shall not be able to take content away by saying
     /// that it holds it.
-    fn keepers(&self) -> BTreeMap<PeerKey, MemberId> {
+    pub(super) fn keepers(&self) -> BTreeMap<PeerKey, MemberId> {
         let keeps = |member: &MemberId| {
             matches!(
                 self.role_of(member),

@@ -97,6 +97,12 @@ impl Folder {
         self.asked(&self.policy()) != Keep::LITTLE
     }
 
+    /// Somebody is to keep history for ever.
+    pub(super) fn keeps_all(&self) -> bool {
+        let policy = self.policy();
+        [policy.safes(), policy.devices()].contains(&Keep::All)
+    }
+
     pub(super) fn policy(&self) -> PolicyInForce {
         self.roster().state().folder_policy()
     }
@@ -108,25 +114,14 @@ impl Folder {
         Ok(note.and_then(|(_, bytes)| postcard::from_bytes(bytes).ok()))
     }
 
-    /// What to go by after what was obeyed before.
-    fn obeying(&self, before: Option<Obeyed>) -> Obeyed {
-        let asked = self.asked(&self.policy());
-        match before {
-            Some(before) => before.follow(asked, self.store.age(), self.floor()),
-            None => Obeyed::new(asked),
-        }
-    }
-
-    /// How long packs that are not live stay here by what is known now.
-    pub(super) fn collecting(&self) -> Result<CollectPolicy, EngineError> {
-        let obeyed = self.obeying(self.noted()?);
-        Ok(self.collect_policy(obeyed.limit()))
-    }
-
     /// Takes note of the policy that is known now; returns what to go by.
     fn obey(&self) -> Result<Obeyed, EngineError> {
+        let asked = self.asked(&self.policy());
         let before = self.noted()?;
-        let obeyed = self.obeying(before);
+        let obeyed = match before {
+            Some(before) => before.follow(asked, self.store.age(), self.floor()),
+            None => Obeyed::new(asked),
+        };
         if before != Some(obeyed) {
             let bytes = postcard::to_allocvec(&obeyed)
                 .map_err(|error| EngineError::internal(error.to_string()))?;
@@ -158,7 +153,6 @@ impl Folder {
         let obeyed = self.obey()?;
         let policy = self.collect_policy(obeyed.limit());
         let collected = self.store.collect(self.seconds(), &policy)?;
-        self.heed_history()?;
         if collected.commits > 0 {
             info!(folder = %self.id, commits = collected.commits, "dropped the bytes of commits that a checkpoint covers");
         }
@@ -199,8 +193,6 @@ impl Folder {
         record.limits = limits;
         self.key_store.put_blind(self.id, record)?;
         self.sync.facts_mut().quota = limits.quota;
-        // There may be room now for what there was none for.
-        self.ask_anew();
         self.collect()
     }
 
@@ -364,7 +356,7 @@ impl Folder {
             let times = seen.remove(&pack).unwrap_or(0) + 1;
             self.upkeep.thinning.seen.insert(pack, times);
         }
-        let enough = if self.is_first_to_thin() { 1 } else { PATIENCE };
+        let enough = if self.is_first_writer() { 1 } else { PATIENCE };
         let due: Vec<PackId> = self
             .upkeep
             .thinning
@@ -436,7 +428,7 @@ impl Folder {
     }
 
     /// Of the connected members that may write, owners before writers and then by id, this device is the first.
-    fn is_first_to_thin(&self) -> bool {
+    pub(super) fn is_first_writer(&self) -> bool {
         let state = self.roster().state();
         let rank = |member: MemberId| {
             let role = state.role(&member).map(Role::from)?;

@@ -1,10 +1,13 @@
 //! What a folder does from time to time: publishing its state, releasing and re-adding packs, collecting, and noticing that
 //! this device was restored from a backup.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use ouisync_crypto::{
-    commit::Commit,
+    commit::{Commit, LiveDigest},
     identity::MemberIdentity,
     roster::statement::{RosterAction, RosterEntry},
 };
@@ -16,10 +19,11 @@ use ouisync_store::store::packs::PackState;
 use ouisync_sync::facts::FolderFacts;
 use tracing::{info, warn};
 
-use super::{Folder, retention::Thinning};
+use super::{Folder, parts::Part, retention::Thinning};
 use crate::{
     error::EngineError,
     home::Home,
+    repacking::is_repeated,
     retention::PolicyInForce,
     shared::Snapshot,
     status::{EngineEvent, Role},
@@ -35,6 +39,9 @@ const RESTORED: &str = "restored";
 /// How often a safe above its quota looks for history that may go.
 const QUOTA_PAUSE: Duration = Duration::from_secs(60);
 
+/// What releasing and adding packs depends on: the live packs, commits applied, chunk lists not read yet, packs here.
+type Settled = (LiveDigest, u64, usize, u64);
+
 /// When what was done last.
 #[derive(Default)]
 pub(super) struct Upkeep {
@@ -46,12 +53,15 @@ pub(super) struct Upkeep {
     pub(super) thinning: Thinning,
     checkpoints: Option<Instant>,
     /// Candidates of the last look: what stays one is released.
-    unreferenced: Vec<PackId>,
+    unreferenced: BTreeSet<PackId>,
+    /// What was so when nothing was to be released or added.
+    pub(super) settled_at: Option<Settled>,
+    packs: Option<Instant>,
     /// A commit of this device's own key came from a peer: the store is older than the device. Kept on disk until the key is retired.
     restored: bool,
     retire: Option<Instant>,
     /// Everything there is was acknowledged by a peer at this state.
-    delivered_at: Option<ouisync_crypto::commit::LiveDigest>,
+    delivered_at: Option<LiveDigest>,
 }
 
 impl Upkeep {
@@ -92,6 +102,9 @@ impl Folder {
         if begun && due(&mut self.upkeep.release, release, now) {
             self.log("release packs", Self::settle_packs);
         }
+        if begun && due(&mut self.upkeep.packs, release, now) {
+            self.log("repack", Self::tend_packs);
+        }
         if begun && due(&mut self.upkeep.checkpoints, release, now) {
             self.log("tend checkpoints", Self::tend_checkpoints);
         }
@@ -120,15 +133,31 @@ impl Folder {
         let Some(readable) = self.readable.clone().filter(|_| may_write && !self.paused) else {
             return Ok(());
         };
-        let candidates = readable.index.unreferenced_packs()?;
-        let mut released = Vec::new();
-        for pack in candidates
-            .iter()
-            .filter(|pack| self.upkeep.unreferenced.contains(pack))
-        {
-            released.extend(self.store.dots_of(*pack)?);
+        let settled = (
+            self.store.live_digest(),
+            readable.index.position().commits,
+            readable.index.pending_lists(usize::MAX)?.len(),
+            self.store.totals().stored_packs,
+        );
+        if self.upkeep.settled_at == Some(settled) {
+            return Ok(());
+        }
+        let candidates: BTreeSet<PackId> =
+            readable.index.unreferenced_packs()?.into_iter().collect();
+        let is_settled = candidates == self.upkeep.unreferenced;
+        let (mut released, mut forgotten) = (Vec::new(), Vec::new());
+        for pack in candidates.intersection(&self.upkeep.unreferenced) {
+            let dots = self.store.dots_of(*pack)?;
+            // History needs it no more than the present does, once copies of all of it are kept.
+            if !dots.is_empty() && is_repeated(&self.store, &readable.index, pack)? {
+                forgotten.push(*pack);
+            }
+            released.extend(dots);
         }
         self.upkeep.unreferenced = candidates;
+        let repeating = readable.index.repeating_packs(usize::MAX)?;
+        let repeating: BTreeSet<PackId> = repeating.into_iter().collect();
+        let mut waiting = BTreeSet::new();
         let mut again: Vec<(PackTable, PackSize)> = Vec::new();
         for usage in readable
             .index
@@ -149,11 +178,24 @@ impl Folder {
             if self.store.is_live(usage.pack)? {
                 continue;
             }
+            if self.waits_for_copies(&readable, usage.pack, &repeating)? {
+                waiting.insert(usage.pack);
+                continue;
+            }
             again.push((readable.index.pack_table(&usage.pack)?, info.size));
         }
+        self.keep_waits(&waiting);
         if !released.is_empty() || !again.is_empty() {
             info!(folder = %self.id, released = released.len(), added = again.len(), "settling packs");
-            self.commit(Vec::new(), again, released, |_| Ok(()))?;
+            let all = Part {
+                packs: again,
+                released,
+                forgotten,
+                ..Part::default()
+            };
+            self.commit_all(all, |_| Ok(()))?;
+        } else if is_settled && waiting.is_empty() {
+            self.upkeep.settled_at = Some(settled);
         }
         Ok(())
     }
@@ -279,7 +321,6 @@ impl Folder {
             stored_bytes: totals.stored_bytes,
             live_bytes: totals.live_bytes,
             offloaded_bytes: totals.offloaded_bytes,
-            missing_history_bytes: self.missing_history(),
             quota: self.quota(),
             unknown_policy: match state.folder_policy() {
                 PolicyInForce::Unknown(version) => Some(version),
@@ -306,6 +347,7 @@ impl Folder {
         }
         self.paused = paused;
         if paused {
+            self.cancel_repacking();
             self.sync.pause();
         } else {
             self.shared.set_trouble(None);
@@ -319,6 +361,7 @@ impl Folder {
 
     /// Forgets the reading secrets; the folder goes on syncing blind.
     pub(crate) fn lock(&mut self) -> Result<(), EngineError> {
+        self.cancel_repacking();
         self.shared.close_view();
         self.shared.set_ingest_keys(None);
         self.shared.set_readable(None);
@@ -355,7 +398,6 @@ impl Folder {
                 self.sync.pack_lost(*pack);
             }
         }
-        self.ask_anew();
     }
 }
 

@@ -18,7 +18,6 @@ use ouisync_model::{
     tree::{edit, store::TreeReader, view::View},
 };
 use ouisync_store::{content::ChunkPlaces, index::IndexSnapshot};
-use rand::{RngExt, rngs::StdRng};
 
 use super::{
     Recall, RecallPhase, RecallProgress,
@@ -187,7 +186,6 @@ impl Recall {
             revive: request.to.is_none(),
             directories: BTreeMap::new(),
             used: HashSet::new(),
-            rng: self.shared.surroundings.rng(),
             gone: BTreeSet::new(),
             plan: Plan::default(),
         };
@@ -246,7 +244,13 @@ impl Recall {
         for (pack, mut chunks) in packs {
             chunks.sort_unstable_by_key(|place| place.offset);
             let size = self.readable().pack_size(&pack)?;
-            again.push((PackTable { pack, chunks }, size));
+            let round = self.readable().index.pack_table(&pack)?.round;
+            let table = PackTable {
+                pack,
+                round,
+                chunks,
+            };
+            again.push((table, size));
         }
         Ok(again)
     }
@@ -286,8 +290,6 @@ struct Planning<'a> {
     /// Directories of the target, there before or made.
     directories: BTreeMap<FolderPath, NodeId>,
     used: HashSet<NodeId>,
-    /// Names new nodes.
-    rng: StdRng,
     /// What was taken away to make room.
     gone: BTreeSet<FolderPath>,
     plan: Plan,
@@ -442,7 +444,7 @@ impl Planning<'_> {
             });
             return Ok(node);
         }
-        let node = NodeId::new(kind, self.rng.random());
+        let node = NodeId::new(kind, rand::random());
         self.plan.operations.extend(edit::create(
             parent,
             name.clone(),

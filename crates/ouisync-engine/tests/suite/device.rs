@@ -284,7 +284,8 @@ impl View {
         block_in_place(|| self.content(&content))
     }
 
-    fn content(&self, content: &FileContent) -> Option<Vec<u8>> {
+    /// Some content; none while something of it is missing.
+    pub(crate) fn content(&self, content: &FileContent) -> Option<Vec<u8>> {
         if !self.0.missing_packs(content).ok()?.is_empty() {
             return None;
         }

@@ -168,6 +168,27 @@ impl<P: ChunkPlaces, F: FrameSource> ChunkReader<P, F> {
         &self.places
     }
 
+    /// Like [`Self::read_place`], for a chunk that is to be stored again: gives its bytes as they are stored.
+    pub fn read_as_stored(
+        &mut self,
+        pack: &PackId,
+        place: &ChunkPlace,
+        plaintext: &'_ mut Vec<u8>,
+    ) -> Result<Vec<u8>, ContentError> {
+        self.read_place(pack, place, plaintext)?;
+        Ok(match place.encoding {
+            Encoding::Raw => std::mem::take(plaintext),
+            Encoding::Zstd => std::mem::take(&mut self.stored),
+        })
+    }
+
+    /// Whether a pack that isn't here will come.
+    pub(super) fn is_coming(&self, pack: &PackId) -> Result<bool, ContentError> {
+        self.source
+            .is_coming(pack)
+            .map_err(ContentError::store(*pack))
+    }
+
     /// Whether a pack is here.
     pub(super) fn is_here(&mut self, pack: &PackId) -> Result<bool, ContentError> {
         let count = self

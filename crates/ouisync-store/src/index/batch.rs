@@ -21,8 +21,8 @@ pub struct IndexBatch {
     changes: BTreeMap<RecordKey, Option<Vec<u8>>>,
     /// Bytes in `changes`.
     bytes: usize,
-    /// Packs' counters, decoded, as they change with every chunk; `None` for removed ones.
-    pub(super) packs: HashMap<PackId, Option<PackUse>>,
+    /// Packs' counters, decoded, as they change with every chunk.
+    pub(super) packs: HashMap<PackId, PackUse>,
     pub(super) meta: Meta,
     durable: bool,
 }

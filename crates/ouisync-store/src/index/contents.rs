@@ -4,6 +4,10 @@
 //! chunk list is itself stored in chunks, which may not be here when its value arrives: until [`IndexBatch::supply_list`] tells
 //! what it lists, it waits among [`Index::pending_lists`], and no pack counts as unreferenced.
 //!
+//! Of several places of a chunk one counts: its *home*, at first the one that was told first. A use of the chunk is a use of the home's
+//! pack alone. Whoever has compared another place with the chunk may make that the home; until somebody has looked, a pack that repeats
+//! chunks of others is among [`Index::repeating_packs`].
+//!
 //! Places outlive [`Index::clear_tree`], as the commits that told them may be gone: content of the past is found by them. What
 //! uses them is counted anew for each tree.
 
@@ -28,8 +32,9 @@ pub(super) struct ChunkRecord {
     /// The tree that `uses` counts for; in another there are none yet.
     generation: u32,
     /// Number of times that values in the tree list it.
-    uses: u64,
-    places: Vec<PlaceRecord>,
+    pub(super) uses: u64,
+    /// The home first.
+    pub(super) places: Vec<PlaceRecord>,
 }
 
 impl ChunkRecord {
@@ -73,12 +78,50 @@ impl PackRecord {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct PlaceRecord {
-    pack: PackId,
+pub(super) struct PlaceRecord {
+    pub(super) pack: PackId,
     offset: u32,
-    stored: u32,
+    pub(super) stored: u32,
     length: u32,
     encoding: Encoding,
+    /// The greatest that was told of the pack with this place.
+    pub(super) round: u8,
+}
+
+impl PlaceRecord {
+    pub(super) fn new(pack: PackId, round: u8, place: &ChunkPlace) -> Self {
+        let ChunkPlace {
+            chunk: _,
+            offset,
+            stored,
+            length,
+            encoding,
+        } = *place;
+        Self {
+            pack,
+            offset,
+            stored,
+            length,
+            encoding,
+            round,
+        }
+    }
+
+    /// The same place, whatever is told of the round.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        let round = self.round;
+        *self == Self { round, ..*other }
+    }
+
+    pub(super) fn of(&self, chunk: &ChunkId) -> ChunkPlace {
+        ChunkPlace {
+            chunk: *chunk,
+            offset: self.offset,
+            stored: self.stored,
+            length: self.length,
+            encoding: self.encoding,
+        }
+    }
 }
 
 /// How much of a pack the tree uses.
@@ -90,7 +133,7 @@ pub struct PackUse {
     pub chunks: u32,
     /// Bytes that they take in it.
     pub bytes: u64,
-    /// Chunks that a value in the tree lists.
+    /// Chunks that a value in the tree lists and whose home this is.
     pub used_chunks: u32,
     /// Bytes that these take.
     pub used_bytes: u64,
@@ -113,6 +156,7 @@ pub(super) struct ListRecord {
 #[derive(Serialize, Deserialize)]
 pub(super) struct TablePart {
     commit: CommitId,
+    pub(super) round: u8,
     pub(super) chunks: Vec<ChunkPlace>,
 }
 
@@ -126,27 +170,11 @@ fn places<R: Records>(
     chunk: &ChunkId,
 ) -> Result<Vec<(PackId, ChunkPlace)>, IndexError> {
     let record: Option<ChunkRecord> = records.get(table::CHUNK, chunk.as_bytes(), &[])?;
-    let places = record.map(|record| record.places).unwrap_or_default();
-    let place = |place: PlaceRecord| {
-        let PlaceRecord {
-            pack,
-            offset,
-            stored,
-            length,
-            encoding,
-        } = place;
-        (
-            pack,
-            ChunkPlace {
-                chunk: *chunk,
-                offset,
-                stored,
-                length,
-                encoding,
-            },
-        )
-    };
-    Ok(places.into_iter().map(place).collect())
+    let mut places = record.map(|record| record.places).unwrap_or_default();
+    // What was repacked last is likeliest to be there.
+    places.sort_by_key(|place| std::cmp::Reverse(place.round));
+    let place = |place: &PlaceRecord| (place.pack, place.of(chunk));
+    Ok(places.iter().map(place).collect())
 }
 
 macro_rules! chunk_places {
@@ -191,11 +219,13 @@ impl Index {
     /// All that is known of where chunks lie in a pack: for a commit that adds it again.
     pub fn pack_table(&self, pack: &PackId) -> Result<PackTable, IndexError> {
         let parts: Vec<TablePart> = self.list(table::PACK_CHUNKS, pack.as_bytes(), usize::MAX)?;
+        let round = parts.iter().map(|part| part.round).max();
         let mut chunks: Vec<ChunkPlace> = parts.into_iter().flat_map(|part| part.chunks).collect();
         chunks.sort_unstable_by_key(|place| (place.offset, place.chunk, place.stored));
         chunks.dedup();
         Ok(PackTable {
             pack: *pack,
+            round: round.unwrap_or_default(),
             chunks,
         })
     }
@@ -241,13 +271,15 @@ impl IndexBatch {
         commit: &CommitId,
         tables: impl IntoIterator<Item = &'t PackTable>,
     ) -> Result<(), IndexError> {
-        let mut told: BTreeMap<PackId, Vec<ChunkPlace>> = BTreeMap::new();
+        let mut told: BTreeMap<PackId, (u8, Vec<ChunkPlace>)> = BTreeMap::new();
         for table in tables {
-            told.entry(table.pack).or_default().extend(&table.chunks);
+            let (round, chunks) = told.entry(table.pack).or_default();
+            *round = table.round.max(*round);
+            chunks.extend(&table.chunks);
         }
-        for (pack, chunks) in told {
+        for (pack, (round, chunks)) in told {
             for (part, chunks) in (0..).zip(chunks.chunks(PART)) {
-                self.add_part(pack, commit, part, chunks)?;
+                self.add_part(pack, commit, part, round, chunks)?;
             }
         }
         Ok(())
@@ -259,39 +291,45 @@ impl IndexBatch {
         pack: PackId,
         commit: &CommitId,
         part: u32,
+        round: u8,
         chunks: &[ChunkPlace],
     ) -> Result<(), IndexError> {
+        let mut repeats = false;
         for place in chunks {
             let mut record = self.chunk_record(&place.chunk)?;
-            let ChunkPlace {
-                chunk,
-                offset,
-                stored,
-                length,
-                encoding,
-            } = *place;
-            let new = PlaceRecord {
-                pack,
-                offset,
-                stored,
-                length,
-                encoding,
-            };
-            if record.places.contains(&new) {
+            let new = PlaceRecord::new(pack, round, place);
+            let known = record.places.iter_mut().find(|known| known.is_at(&new));
+            let is_new = known.is_none();
+            match known {
+                Some(known) if known.round >= round => {}
+                Some(known) => {
+                    known.round = round;
+                    self.put_chunk_record(&place.chunk, &record);
+                }
+                None => {
+                    record.places.push(new);
+                    self.put_chunk_record(&place.chunk, &record);
+                }
+            }
+            let is_home = record.places.first().is_some_and(|home| home.is_at(&new));
+            repeats |= record.places.first().is_some_and(|home| home.pack != pack);
+            if !is_new {
                 continue;
             }
-            record.places.push(new);
-            self.put_chunk_record(&chunk, &record);
             self.update_pack(pack, |pack| {
                 pack.chunks = pack.chunks.saturating_add(1);
-                pack.bytes = pack.bytes.saturating_add(u64::from(stored));
-                if record.uses > 0 {
-                    pack.count(true, stored);
+                pack.bytes = pack.bytes.saturating_add(u64::from(place.stored));
+                if is_home && record.uses > 0 {
+                    pack.count(true, place.stored);
                 }
             })?;
         }
+        if repeats {
+            self.put(table::REPEATING, &[], pack.as_bytes(), &pack);
+        }
         let record = TablePart {
             commit: *commit,
+            round,
             chunks: chunks.to_vec(),
         };
         self.put(
@@ -300,22 +338,6 @@ impl IndexBatch {
             &part_item(commit, part),
             &record,
         );
-        Ok(())
-    }
-
-    /// Forgets a pack that is no longer live: its chunks have no place there any more.
-    pub fn remove_pack(&mut self, pack: &PackId) -> Result<(), IndexError> {
-        for chunk in pack_chunks(self, pack)? {
-            let mut record = self.chunk_record(&chunk)?;
-            record.places.retain(|place| place.pack != *pack);
-            self.put_chunk_record(&chunk, &record);
-        }
-        let (first, last) = self.group(table::PACK_CHUNKS, pack.as_bytes()).range();
-        for (key, _) in self.values(first, last, usize::MAX)? {
-            self.remove_at(key);
-        }
-        self.packs.insert(*pack, None);
-        self.remove(table::UNUSED, &[], pack.as_bytes());
         Ok(())
     }
 
@@ -454,15 +476,15 @@ impl IndexBatch {
             let is_used = record.uses > 0;
             self.put_chunk_record(&chunk.chunk, &record);
             if was_used != is_used {
-                for place in &record.places {
-                    self.update_pack(place.pack, |pack| pack.count(is_used, place.stored))?;
+                if let Some(home) = record.places.first() {
+                    self.update_pack(home.pack, |pack| pack.count(is_used, home.stored))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn chunk_record(&self, chunk: &ChunkId) -> Result<ChunkRecord, IndexError> {
+    pub(super) fn chunk_record(&self, chunk: &ChunkId) -> Result<ChunkRecord, IndexError> {
         let generation = self.meta.generation;
         let record: Option<ChunkRecord> = self.get(table::CHUNK, chunk.as_bytes(), &[])?;
         let mut record = record.unwrap_or_default();
@@ -473,7 +495,7 @@ impl IndexBatch {
         Ok(record)
     }
 
-    fn put_chunk_record(&mut self, chunk: &ChunkId, record: &ChunkRecord) {
+    pub(super) fn put_chunk_record(&mut self, chunk: &ChunkId, record: &ChunkRecord) {
         if record.uses == 0 && record.places.is_empty() {
             self.remove(table::CHUNK, chunk.as_bytes(), &[]);
         } else {
@@ -481,19 +503,12 @@ impl IndexBatch {
         }
     }
 
-    fn update_pack(
+    pub(super) fn update_pack(
         &mut self,
         pack: PackId,
         change: impl FnOnce(&mut PackUse),
     ) -> Result<(), IndexError> {
-        let known = match self.packs.get(&pack) {
-            Some(known) => *known,
-            None => {
-                let record: Option<PackRecord> = self.get(table::PACK, &[], pack.as_bytes())?;
-                record.map(|record| record.of(self.meta.generation))
-            }
-        };
-        let mut updated = known.unwrap_or(PackUse {
+        let mut updated = self.pack_counters(&pack)?.unwrap_or(PackUse {
             pack,
             chunks: 0,
             bytes: 0,
@@ -507,30 +522,33 @@ impl IndexBatch {
             (false, true) => self.remove(table::UNUSED, &[], pack.as_bytes()),
             _ => {}
         }
-        self.packs.insert(pack, Some(updated));
+        self.packs.insert(pack, updated);
         Ok(())
+    }
+
+    pub(super) fn pack_counters(&self, pack: &PackId) -> Result<Option<PackUse>, IndexError> {
+        if let Some(known) = self.packs.get(pack) {
+            return Ok(Some(*known));
+        }
+        let record: Option<PackRecord> = self.get(table::PACK, &[], pack.as_bytes())?;
+        Ok(record.map(|record| record.of(self.meta.generation)))
     }
 
     /// Puts the packs' counters among the changes.
     pub(super) fn write_packs(&mut self) {
         for (pack, counters) in std::mem::take(&mut self.packs) {
-            match counters {
-                Some(counters) => {
-                    let record = PackRecord {
-                        generation: self.meta.generation,
-                        counters,
-                    };
-                    self.put(table::PACK, &[], pack.as_bytes(), &record);
-                }
-                None => self.remove(table::PACK, &[], pack.as_bytes()),
-            }
+            let record = PackRecord {
+                generation: self.meta.generation,
+                counters,
+            };
+            self.put(table::PACK, &[], pack.as_bytes(), &record);
         }
     }
 }
 
 impl PackUse {
     /// Counts a chunk as used, or one that was used as used no more.
-    fn count(&mut self, used: bool, stored: u32) {
+    pub(super) fn count(&mut self, used: bool, stored: u32) {
         if used {
             self.used_chunks = self.used_chunks.saturating_add(1);
             self.used_bytes = self.used_bytes.saturating_add(u64::from(stored));

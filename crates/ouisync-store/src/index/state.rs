@@ -68,6 +68,7 @@ enum Record {
     Table {
         pack: PackId,
         commit: CommitId,
+        round: u8,
         chunks: Vec<ChunkPlace>,
     },
 }
@@ -306,6 +307,7 @@ impl<'a> StateStream<'a> {
             self.put(&Record::Table {
                 pack,
                 commit,
+                round: told.round,
                 chunks: told.chunks,
             });
         }

@@ -21,7 +21,7 @@ use ouisync_store::{
     verify::VerifyProblem,
 };
 
-use crate::making::{Clock, Pack, commit, dot};
+use crate::making::{Clock, Pack, commit, dot, forgetting};
 
 const AT_ONCE: CollectPolicy = CollectPolicy {
     grace: Duration::ZERO,
@@ -32,6 +32,12 @@ const AT_ONCE: CollectPolicy = CollectPolicy {
     check: CheckpointCheck::Blind,
 };
 
+/// Where history is kept for ever but for what is forgotten.
+const FORGOTTEN_AT_ONCE: CollectPolicy = CollectPolicy {
+    retention: None,
+    ..AT_ONCE
+};
+
 /// The things that the workload stores.
 struct Script {
     a: Pack,
@@ -39,10 +45,13 @@ struct Script {
     c: Pack,
     d: Pack,
     e: Pack,
+    f: Pack,
     own: Commit,
     others: Commit,
     releasing: Commit,
     last: Commit,
+    repacking: Commit,
+    letting_go: Commit,
     clock: Clock,
 }
 
@@ -57,21 +66,26 @@ struct Promised {
 impl Script {
     fn new() -> Self {
         let (a, b, c) = (Pack::new("a", 1), Pack::new("b", 2), Pack::new("c", 4));
-        let (d, e) = (Pack::new("d", 1), Pack::new("e", 4));
+        let (d, e, f) = (Pack::new("d", 1), Pack::new("e", 4), Pack::new("f", 2));
         let own = commit(1, 1, &[], &[&a, &b], &[]);
         let others = commit(2, 1, &[&own], &[&c, &d], &[]);
         let releasing = commit(1, 2, &[&others], &[], &[dot(&own, &a)]);
         let last = commit(2, 2, &[&releasing], &[&e], &[]);
+        let repacking = commit(1, 3, &[&last], &[&f], &[]);
+        let letting_go = forgetting(1, 4, &[&repacking], &[], &[dot(&own, &b)], &[&b]);
         Self {
             a,
             b,
             c,
             d,
             e,
+            f,
             own,
             others,
             releasing,
             last,
+            repacking,
+            letting_go,
             clock: Clock::new(),
         }
     }
@@ -95,7 +109,10 @@ impl Script {
         store.create_pack(&self.b.hashes, &self.b.bytes)?;
         store.put_commits(std::slice::from_ref(&self.own), Disposition::Accepted, true)?;
         promised.commits.insert(self.own.id());
-        promised.packs.extend([self.a.id, self.b.id]);
+        promised.packs.insert(self.a.id);
+        if store.is_live(self.b.id)? {
+            promised.packs.insert(self.b.id);
+        }
 
         // Another's commit and packs.
         store.put_commits(
@@ -134,9 +151,11 @@ impl Script {
 
         // Damage and repair.
         promised.packs.remove(&self.b.id);
-        store.report_damaged(self.b.id)?;
+        if store.is_live(self.b.id)? {
+            store.report_damaged(self.b.id)?;
+        }
         store.repair()?;
-        if !store.has_pack(self.b.id)? {
+        if store.is_missing(self.b.id) {
             store.receive_pack(self.b.id, &self.b.bytes)?;
         }
         promised.packs.extend(store.sync_packs()?);
@@ -153,6 +172,26 @@ impl Script {
 
         store.set_disposition(&[self.others.id()], Disposition::Quarantined)?;
         store.set_disposition(&[self.others.id()], Disposition::Accepted)?;
+
+        // What is in one pack is copied to another; once that is live the first is released, forgotten, and goes.
+        store.create_pack(&self.f.hashes, &self.f.bytes)?;
+        store.put_commits(
+            std::slice::from_ref(&self.repacking),
+            Disposition::Accepted,
+            true,
+        )?;
+        promised.commits.insert(self.repacking.id());
+        promised.packs.insert(self.f.id);
+        promised.packs.remove(&self.b.id);
+        store.put_commits(
+            std::slice::from_ref(&self.letting_go),
+            Disposition::Accepted,
+            true,
+        )?;
+        promised.commits.insert(self.letting_go.id());
+        self.clock.advance(60);
+        store.collect(self.clock.now(), &FORGOTTEN_AT_ONCE)?;
+        assert!(!store.has_pack(self.b.id)? && store.has_pack(self.f.id)?);
         Ok(())
     }
 
@@ -188,30 +227,37 @@ impl Script {
         assert_eq!(report.problems, [], "{label}");
         assert_eq!(
             (report.packs, report.missing, report.commits),
-            (4, 0, 4),
+            (4, 0, 6),
             "{label}"
         );
         assert_eq!(store.live_digest().count, 4);
         assert_eq!(store.missing_bytes(), 0);
         assert_eq!(
             store.stored_bytes(),
-            [&self.b, &self.c, &self.d, &self.e]
+            [&self.c, &self.d, &self.e, &self.f]
                 .map(|pack| pack.size.bytes())
                 .iter()
                 .sum()
         );
-        assert_eq!(store.heads(), [self.last.id()]);
+        assert_eq!(store.heads(), [self.letting_go.id()]);
     }
 
     /// What is promised after [`Self::check`].
     fn everything(&self) -> Promised {
         Promised {
-            packs: [&self.b, &self.c, &self.d, &self.e]
+            packs: [&self.c, &self.d, &self.e, &self.f]
                 .map(|pack| pack.id)
                 .into(),
-            commits: [&self.own, &self.others, &self.releasing, &self.last]
-                .map(Commit::id)
-                .into(),
+            commits: [
+                &self.own,
+                &self.others,
+                &self.releasing,
+                &self.last,
+                &self.repacking,
+                &self.letting_go,
+            ]
+            .map(Commit::id)
+            .into(),
             roster: 2,
         }
     }

@@ -158,6 +158,7 @@ impl Case {
         added
             .map(|add| PackTable {
                 pack: add.pack,
+                round: at as u8 % 3,
                 chunks: vec![place(at as u8), place(at as u8 + 40)],
             })
             .collect()

@@ -2,17 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::Ordering,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use ouisync_engine::{
     engine::InvitationOptions,
     housekeeping::Housekeeping,
+    repacking::RepackTerms,
     status::{Problem, Role},
     view::FolderView,
 };
@@ -32,8 +29,6 @@ use super::{
     wire::{Cargo, Link, Pair, Wire},
 };
 
-mod asks;
-pub mod churn;
 mod steps;
 
 /// Time between two looks of a device at what is due.
@@ -81,8 +76,6 @@ pub(super) struct World<'a> {
     /// What was written at the owner after it had removed a device.
     pub(super) removals: Vec<(usize, CommitId)>,
     gone: BTreeSet<usize>,
-    /// What came of what people asked for.
-    told: (Sender<asks::Told>, Receiver<asks::Told>),
     log: &'a mut Log,
 }
 
@@ -132,7 +125,6 @@ impl<'a> World<'a> {
             written: Vec::new(),
             excused: BTreeSet::new(),
             losses: BTreeMap::new(),
-            told: channel(),
             log,
         })
     }
@@ -203,11 +195,17 @@ impl<'a> World<'a> {
         };
         let usual = Housekeeping::default();
         let housekeeping = Housekeeping {
-            release: Duration::from_secs(10),
+            release: Duration::from_secs(5),
             collect: Duration::from_secs(20),
             grace: short(usual.grace),
             floor: short(usual.floor),
             thin: Duration::from_secs(30),
+            repack: RepackTerms {
+                pause: Duration::from_secs(15),
+                growth: 1,
+                free: 100_000,
+                most: 32 << 20,
+            },
             checkpoint_commits: self.checkpoint_commits,
             reserve: 64 << 10,
             ..usual
@@ -314,7 +312,6 @@ impl<'a> World<'a> {
                     if let Some(pause) = errand.go_on() {
                         self.schedule(pause, Event::Works(device, start, name, errand));
                     }
-                    self.hear();
                     self.settle(device)?;
                 }
                 Ok(())
@@ -492,7 +489,7 @@ impl<'a> World<'a> {
     }
 
     fn start(&mut self, device: usize) -> Result<(), String> {
-        if self.devices[device].running.is_some() || self.devices[device].is_discarded() {
+        if self.devices[device].running.is_some() {
             return Ok(());
         }
         self.devices[device].start(&self.runtime).map_err(|error| {
@@ -541,9 +538,6 @@ impl<'a> World<'a> {
             .note(self.time.elapsed(), || "all is well again".to_owned());
         self.losses.clear();
         for device in 0..self.devices.len() {
-            if self.devices[device].is_discarded() {
-                continue;
-            }
             for disk in self.devices[device].around.disks() {
                 disk.set_capacity(None);
                 disk.set_fault(Fault::None);

@@ -194,6 +194,7 @@ impl Loading {
             Record::Table {
                 pack,
                 commit,
+                round,
                 chunks,
             } => {
                 self.follow(Order::Table(pack, commit), true)?;
@@ -204,7 +205,7 @@ impl Loading {
                 };
                 self.part = Some((pack, commit, part));
                 let batch = self.tree.store_mut();
-                batch.add_part(pack, &commit, part, &chunks)?;
+                batch.add_part(pack, &commit, part, round, &chunks)?;
                 self.commit_if_large()
             }
         }
