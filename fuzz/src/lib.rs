@@ -2,6 +2,7 @@
 //!
 //! A target is a function of bytes that panics when something is wrong. `cargo xtask fuzz` runs them; see `docs/fuzzing.md`.
 
+mod catalogue;
 mod content;
 mod operations;
 mod roster;
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     target("invitation", users::invitation, users::invitation_seeds),
     target("keystore", users::keystore, users::keystore_seeds),
     target("pack", content::pack, content::pack_seeds),
+    target("catalogue", catalogue::catalogue, catalogue::seeds),
     target("content", content::content, content::content_seeds),
     target("api", users::api, users::api_seeds),
     target("ignore", users::ignore, users::ignore_seeds),

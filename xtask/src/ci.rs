@@ -91,6 +91,7 @@ pub(crate) fn nightly(options: &Options) -> anyhow::Result<()> {
     let checks = vec![
         cargo("fuzzing", "xtask fuzz --seconds 60"),
         cargo("simulations", "xtask simulate --runs 2000 --steps 200"),
+        cargo("churn", "xtask simulate --churn 72"),
         cargo("soak", "xtask soak --minutes 20"),
         cargo("kills", "xtask soak --minutes 20 --kill-every 5"),
         cargo("reproduced release", "xtask release --check"),

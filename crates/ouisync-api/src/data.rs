@@ -295,6 +295,9 @@ pub struct FolderStatus {
     /// Ciphertext that the folder needs and that this device gave up, as others hold it; it isn't missing.
     #[serde(default)]
     pub offloaded_bytes: u64,
+    /// Ciphertext of history that this device is to keep and that is not here yet. Nothing waits for it.
+    #[serde(default)]
+    pub missing_history_bytes: u64,
     /// Most ciphertext that the host allows a safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<u64>,

@@ -6,6 +6,7 @@
 mod checkpoints;
 mod commits;
 mod exchange;
+mod late;
 mod members;
 mod merging;
 pub(crate) mod offload;
@@ -81,6 +82,7 @@ pub(crate) struct Folder {
     /// Commits whose roster entries haven't come: tried again when the roster grows.
     waiting_commits: VecDeque<commits::Waiting>,
     upkeep: upkeep::Upkeep,
+    late: late::Late,
     checkpoints: checkpoints::Checkpoints,
     drafts: drafts::Open,
     /// Packs of drafts in commits that the state machine hears of next.
@@ -353,6 +355,7 @@ impl Folder {
             flusher,
             started,
             waiting_commits: VecDeque::new(),
+            late: late::Late::default(),
             checkpoints: checkpoints::Checkpoints::default(),
             drafts: drafts::Open::default(),
             drafted: Vec::new(),
@@ -440,6 +443,7 @@ impl Folder {
             self.publish_credentials();
         }
         self.do_upkeep();
+        self.tend_late();
         self.take_back_needed();
         self.go_on_merging();
         self.measure_rates();

@@ -21,6 +21,7 @@ use ouisync_store::{
     ingest::{Ingest, IngestKeys, PackSink},
     store::Store,
 };
+use rand::rngs::StdRng;
 use tracing::{error, warn};
 
 use crate::{
@@ -88,6 +89,11 @@ impl Port {
             reused: Mutex::default(),
             marks: Mutex::default(),
         }
+    }
+
+    /// Chance for what is committed.
+    pub(crate) fn rng(&self) -> StdRng {
+        self.shared.surroundings.rng()
     }
 
     fn readable(&self) -> Result<Arc<Readable>, EngineError> {

@@ -31,6 +31,17 @@ pub trait RecallProgress: Send {
     fn tell(&mut self, phase: RecallPhase, done: u64, total: u64) -> bool;
 }
 
+/// Such work, ready to be done on any thread that may wait.
+pub(crate) trait LongWork<T>:
+    FnOnce(&mut dyn RecallProgress) -> Result<T, EngineError> + Send + 'static
+{
+}
+
+impl<T, W> LongWork<T> for W where
+    W: FnOnce(&mut dyn RecallProgress) -> Result<T, EngineError> + Send + 'static
+{
+}
+
 /// A part of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecallPhase {

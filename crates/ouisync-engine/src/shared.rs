@@ -60,6 +60,7 @@ pub(crate) struct Snapshot {
     pub(crate) stored_bytes: u64,
     pub(crate) live_bytes: u64,
     pub(crate) offloaded_bytes: u64,
+    pub(crate) missing_history_bytes: u64,
     pub(crate) quota: Option<Quota>,
     /// Version of a policy that this program doesn't understand.
     pub(crate) unknown_policy: Option<u8>,

@@ -2,7 +2,7 @@
 //!
 //! All else is the program's own: the engine, its folders, the store, the session of each connection.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use ouisync_model::{
     id::{CommitId, DeviceId, FolderId},
@@ -13,9 +13,15 @@ use ouisync_net::{endpoint::Endpoint, memory::MemoryNetwork};
 pub use crate::connection::by_hand::{CarriedConnection, CarriedFrames};
 use crate::{
     engine::{Engine, EngineOptions},
-    error::EngineError,
+    error::{EngineError, NotHere},
+    history::{RestoreRequest, Restored},
+    offload::{Offload, OffloadRequest, ViewFile},
+    recall::RecallProgress,
     surroundings::Surroundings,
 };
+
+/// Long work that is to be done.
+pub type ToDo<T> = Box<dyn FnOnce(&mut dyn RecallProgress) -> Result<T, EngineError> + Send>;
 
 /// A device that does nothing by itself.
 pub struct SimulatedDevice {
@@ -71,6 +77,33 @@ impl SimulatedDevice {
         self.engine.want_content(folder, content.clone()).await
     }
 
+    /// What [`Engine::restore`] does, for work of these surroundings, which can wait.
+    pub async fn restoring(
+        &self,
+        folder: FolderId,
+        request: RestoreRequest,
+    ) -> Result<ToDo<Restored>, EngineError> {
+        Ok(Box::new(self.engine.restoring(folder, request).await?))
+    }
+
+    /// What [`Engine::offload`] does, in the same way.
+    pub async fn offloading(
+        &self,
+        folder: FolderId,
+        request: OffloadRequest,
+    ) -> Result<ToDo<Offload>, EngineError> {
+        Ok(Box::new(self.engine.offloading(folder, request).await?))
+    }
+
+    /// What [`Engine::fetch`] does, in the same way.
+    pub async fn fetching(
+        &self,
+        folder: FolderId,
+        files: Vec<ViewFile>,
+    ) -> Result<ToDo<(Vec<usize>, NotHere)>, EngineError> {
+        Ok(Box::new(self.engine.fetching(folder, files).await?))
+    }
+
     /// The reading secrets that this device knows.
     pub fn reading_secrets(&self, folder: FolderId) -> Vec<[u8; 32]> {
         self.engine.reading_secrets(folder)
@@ -81,8 +114,9 @@ impl SimulatedDevice {
         self.engine.has_commit(folder, commit)
     }
 
-    /// Everything the device has is acknowledged, everything announced is here, nothing is being merged.
-    pub fn at_rest(&self, folder: FolderId) -> Result<bool, EngineError> {
-        self.engine.at_rest(folder)
+    /// Why the folder is not at rest, which it is when everything the device has is acknowledged, everything announced is here, and
+    /// nothing is being merged.
+    pub fn unrest(&self, folder: FolderId) -> Result<Option<Cow<'static, str>>, EngineError> {
+        self.engine.unrest(folder)
     }
 }

@@ -151,6 +151,8 @@ pub struct FolderStatus {
     pub live_bytes: u64,
     /// Bytes that the folder needs, that this device gave up because others hold them, and that aren't here.
     pub offloaded_bytes: u64,
+    /// Bytes of history that this device is to keep and that did not come yet; nobody waits for them.
+    pub missing_history_bytes: u64,
     /// Most bytes of packs that the host allows a safe.
     pub quota_bytes: Option<u64>,
     /// Bytes of live packs that the quota leaves no room for.

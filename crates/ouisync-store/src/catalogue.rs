@@ -109,8 +109,8 @@ impl Presence {
     }
 }
 
-/// What the catalogue knows of a pack. There is a record for each pack that is live, was live when it was offloaded, or has a file in
-/// `packs/`.
+/// What the catalogue knows of a pack. There is a record for each pack that is live, was live when it was offloaded, is late, or has a
+/// file in `packs/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PackRecord {
     pub(crate) size: PackSize,
@@ -122,11 +122,20 @@ pub(crate) struct PackRecord {
     /// This device gave its copy up: it counts as lacking, and isn't fetched. Set while the file is still there, so that nobody
     /// relies on it; of no meaning, and cleared, at the next opening if it then still is.
     pub(crate) offloaded: bool,
+    /// It is history that this holder is to keep, and it was not here when it stopped being live, or was lost since. The number
+    /// gives its place among such packs. It stays when the pack has come: then it makes room before others do.
+    pub(crate) late: Option<u64>,
 }
 
 impl PackRecord {
     pub(crate) fn is_live(&self) -> bool {
         self.since.is_none()
+    }
+
+    /// The number of a late pack that is still to come.
+    pub(crate) fn awaited(&self) -> Option<u64> {
+        let is_history = !self.is_live() && !self.presence.has_file() && self.forgotten.is_none();
+        self.late.filter(|_| is_history)
     }
 
     /// The same pack, no longer offloaded, with this much of it here.
@@ -184,6 +193,8 @@ pub(crate) struct Summary {
     pub(crate) installing: bool,
     /// The greatest arrival number of a commit whose bytes were dropped.
     pub(crate) dropped_through: u64,
+    /// Packs that stop being live before they came are wanted nevertheless.
+    pub(crate) keeps_history: bool,
 }
 
 /// Encodes a record; our types have no unencodable values.
@@ -370,10 +381,18 @@ impl<'a> Draft<'a> {
         pack: PackId,
         record: Option<PackRecord>,
     ) -> Result<(), StoreError> {
+        let now = self.pack(pack)?;
         let before = match self.packs.get(&pack) {
             Some((before, _)) => *before,
-            None => pack_of(self.records, pack)?,
+            None => now,
         };
+        let awaited = |record: Option<PackRecord>| record.and_then(|record| record.awaited());
+        if let Some(number) = awaited(now) {
+            self.remove(key::late(number, pack));
+        }
+        if let Some(number) = awaited(record) {
+            self.put(key::late(number, pack), Vec::new());
+        }
         self.packs.insert(pack, (before, record));
         match record {
             Some(record) => self.put(key::pack(pack), encode(&record)),
@@ -383,6 +402,17 @@ impl<'a> Draft<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What becomes of a pack of which nothing is here any more: a live one is missing, history is late where history is kept.
+    pub(crate) fn lost(&self, record: PackRecord) -> Option<PackRecord> {
+        let missing = record.with(Presence::Missing);
+        if record.is_live() {
+            return Some(missing);
+        }
+        let late = Some(self.summary.next_arrival);
+        let wanted = self.summary.keeps_history && record.forgotten.is_none();
+        wanted.then_some(PackRecord { late, ..missing })
     }
 
     pub(crate) fn add_head(&mut self, commit: CommitId) {

@@ -22,7 +22,7 @@ pub struct CollectPolicy {
     /// What this device's host insists on, whatever any member says.
     pub floor: Duration,
     /// Most bytes that packs may take. Above it the packs that are not live go, those that stopped being live first before the
-    /// others, but none before `quota_floor`.
+    /// others, but none before `quota_floor`. Before all of them go late ones, at any time: they came only because there was room.
     pub quota: Option<u64>,
     /// What must have passed since a pack was live before it may make room.
     pub quota_floor: Duration,
@@ -36,7 +36,7 @@ impl CollectPolicy {
     pub const GRACE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
     /// Whether a pack that is not live has been kept for long enough at this age of the store, whatever the quota.
-    fn is_due(&self, record: &PackRecord, age: u64) -> bool {
+    pub(crate) fn is_due(&self, record: &PackRecord, age: u64) -> bool {
         let passed = |since: Option<u64>, keep: Duration| {
             since.is_some_and(|since| age.saturating_sub(since) >= keep.as_secs())
         };
@@ -87,6 +87,7 @@ struct Candidate {
     /// Not so of one that was offloaded.
     has_file: bool,
     for_quota: bool,
+    is_late: bool,
 }
 
 impl Store {
@@ -205,14 +206,15 @@ impl Store {
                 bytes: record.size.bytes(),
                 has_file: record.presence.has_file(),
                 for_quota: false,
+                is_late: record.late.is_some(),
             };
-            let is_whole = record.presence.is_whole();
+            let (is_whole, is_late) = (record.presence.is_whole(), candidate.is_late);
             if policy.is_due(&record, age) {
                 gone += if is_whole { candidate.bytes } else { 0 };
                 due.push(candidate);
             } else if policy.quota.is_some()
                 && is_whole
-                && age.saturating_sub(since) >= policy.quota_floor.as_secs()
+                && (is_late || age.saturating_sub(since) >= policy.quota_floor.as_secs())
             {
                 candidate.for_quota = true;
                 spare.push(candidate);
@@ -223,7 +225,9 @@ impl Store {
             let totals = self.totals();
             // What is live and still to come needs room, too.
             let mut taken = (totals.stored_bytes + self.missing_live_bytes()).saturating_sub(gone);
-            spare.sort_unstable_by_key(|candidate| (candidate.since, candidate.pack));
+            spare.sort_unstable_by_key(|candidate| {
+                (!candidate.is_late, candidate.since, candidate.pack)
+            });
             for candidate in spare {
                 if taken <= quota {
                     break;

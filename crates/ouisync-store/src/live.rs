@@ -122,7 +122,7 @@ pub(crate) fn accept(
     for dot in released {
         let size = released_size(draft, dot)?;
         draft.put(key::release(dot.commit, dot.pack, commit), size);
-        remove_use(draft, dot.commit, dot.pack)?;
+        remove_use(draft, dot.commit, dot.pack, History::Kept)?;
     }
     for pack in forgotten {
         let record = draft.pack(*pack)?;
@@ -189,7 +189,7 @@ pub(crate) fn withdraw(
         }
     }
     for PackAdd { pack, .. } in added {
-        remove_use(draft, commit, *pack)?;
+        remove_use(draft, commit, *pack, History::Void)?;
     }
     Ok(())
 }
@@ -223,6 +223,7 @@ pub(crate) fn add_use(
         Some(record) => PackRecord {
             since: None,
             forgotten: None,
+            late: None,
             ..record
         },
         None => PackRecord {
@@ -231,6 +232,7 @@ pub(crate) fn add_use(
             since: None,
             forgotten: None,
             offloaded: false,
+            late: None,
         },
     };
     draft.summary.live.add(&pack);
@@ -241,10 +243,20 @@ pub(crate) fn add_use(
     draft.set_pack(pack, Some(record))
 }
 
+/// Whether a pack that isn't live any more, and never came, is history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum History {
+    /// It was released: what refers to it is in the past.
+    Kept,
+    /// The commit that added it doesn't count.
+    Void,
+}
+
 pub(crate) fn remove_use(
     draft: &mut Draft<'_>,
     commit: CommitId,
     pack: PackId,
+    history: History,
 ) -> Result<(), StoreError> {
     let key = key::use_of(pack, commit);
     if draft.get(&key)?.is_none() {
@@ -256,14 +268,21 @@ pub(crate) fn remove_use(
     }
     draft.summary.live.remove(&pack);
     let since = Some(draft.summary.clock.age);
+    let late = draft.summary.keeps_history && history == History::Kept;
+    let late = late.then_some(draft.summary.next_arrival);
     let released = draft.pack(pack)?.map(|record| PackRecord {
         since,
+        late: late.filter(|_| !record.presence.has_file() && !record.offloaded),
         // What is still here is history like any other.
         offloaded: record.offloaded && !record.presence.has_file(),
         ..record
     });
-    // Of a pack that never came whole there is nothing to keep; of an offloaded one that it is to stay so when it is added again.
-    let kept = released.filter(|record| record.presence.has_file() || record.offloaded);
+    // Of a pack that never came whole there is nothing to keep, unless it is to come as history; of an offloaded one that it is to
+    // stay so when it is added again.
+    let is_kept = |record: &PackRecord| {
+        record.presence.has_file() || record.offloaded || record.late.is_some()
+    };
+    let kept = released.filter(is_kept);
     draft.set_pack(pack, kept)
 }
 

@@ -31,6 +31,7 @@ use crate::{
 
 pub mod commits;
 mod incoming;
+pub mod late;
 pub mod notes;
 pub mod offload;
 mod open;
@@ -113,9 +114,7 @@ pub(crate) struct State {
     pub(crate) heads: BTreeSet<CommitId>,
     /// Live packs that are not whole here.
     missing: BTreeMap<PackId, PackSize>,
-    /// Packs that are not live, not whole here, and wanted nevertheless.
-    wanted: BTreeSet<PackId>,
-    /// Packs of which frames come in; all are in `missing` or `wanted`.
+    /// Packs of which frames come in: missing, late or wanted ones.
     partials: HashMap<PackId, Coming>,
     /// Whole packs that are not durable.
     pending: BTreeSet<PackId>,
@@ -132,6 +131,9 @@ pub(crate) struct State {
     /// Those of them that are not here, and their bytes.
     offloaded_packs: u64,
     offloaded_bytes: u64,
+    /// Late packs that are to come, and their bytes.
+    late_packs: u64,
+    late_bytes: u64,
     /// The catalogue has batches that a power cut may take.
     dirty: bool,
     /// Directories under `packs/` that exist; names of new ones are not durable yet.
@@ -324,6 +326,13 @@ impl Store {
         self.check_space(bytes).is_ok()
     }
 
+    /// Bytes that the disk has beyond those that are left free.
+    pub fn room(&self) -> Result<u64, StoreError> {
+        let free = self.inner.backend.free_space();
+        let free = free.map_err(StoreError::io("asking for free space"))?;
+        Ok(free.saturating_sub(self.inner.options.reserve))
+    }
+
     /// Refuses pack data when the disk is almost full.
     pub(crate) fn check_space(&self, bytes: u64) -> Result<(), StoreError> {
         let reserve = self.inner.options.reserve;
@@ -372,7 +381,7 @@ impl State {
         if let Some(record) = after {
             self.count_in(pack, &record);
         }
-        if self.missing.contains_key(&pack) || self.wanted.contains(&pack) {
+        if after.is_some_and(|record| !record.presence.has_file() && !record.offloaded) {
             return None;
         }
         let coming = self.partials.remove(&pack)?;
@@ -401,7 +410,6 @@ impl State {
     fn count_out(&mut self, pack: PackId, record: &PackRecord) {
         self.pending.remove(&pack);
         self.damaged.remove(&pack);
-        self.wanted.remove(&pack);
         if self.offloaded.remove(&pack) && !record.presence.has_file() {
             self.offloaded_packs -= 1;
             self.offloaded_bytes -= record.size.bytes();
@@ -412,6 +420,10 @@ impl State {
             if record.is_live() {
                 self.live_bytes -= record.size.bytes();
             }
+        }
+        if record.awaited().is_some() {
+            self.late_packs -= 1;
+            self.late_bytes -= record.size.bytes();
         }
         if self.missing.remove(&pack).is_some() {
             self.missing_bytes -= record.size.bytes();
@@ -443,13 +455,13 @@ impl State {
                     self.offloaded_bytes += record.size.bytes();
                 }
             }
-        } else if matches!(record.presence, Presence::Missing | Presence::Partial) {
-            if record.is_live() {
-                self.missing.insert(pack, record.size);
-                self.missing_bytes += record.size.bytes();
-            } else {
-                self.wanted.insert(pack);
-            }
+        } else if record.is_live() && !record.presence.has_file() {
+            self.missing.insert(pack, record.size);
+            self.missing_bytes += record.size.bytes();
+        }
+        if record.awaited().is_some() {
+            self.late_packs += 1;
+            self.late_bytes += record.size.bytes();
         }
     }
 }

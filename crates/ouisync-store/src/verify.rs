@@ -113,8 +113,8 @@ impl Store {
         Ok(report)
     }
 
-    /// Moves the files of damaged packs aside and makes those that are live missing, so that they are fetched again; durable
-    /// on return. Removes files that are no known pack. Returns the packs that were damaged.
+    /// Moves the files of damaged packs aside and makes those that are live missing, so that they are fetched again, and those of
+    /// history late where history is kept; durable on return. Removes files that are no known pack. Returns the packs that were damaged.
     pub fn repair(&self) -> Result<Vec<PackId>, StoreError> {
         for pack in self.unknown_packs()? {
             self.move_to_trash(pack)?;
@@ -129,8 +129,8 @@ impl Store {
                     continue;
                 };
                 self.move_to_trash(*pack)?;
-                let missing = record.with(Presence::Missing);
-                draft.set_pack(*pack, record.is_live().then_some(missing))?;
+                let lost = draft.lost(record);
+                draft.set_pack(*pack, lost)?;
             }
             Ok(())
         })?;
@@ -152,7 +152,7 @@ impl Store {
                 Presence::Pending | Presence::Stored => whole.push((pack, record.size)),
                 Presence::Damaged => report.problems.push(VerifyProblem::PackDamaged(pack)),
                 Presence::Missing | Presence::Partial => {
-                    report.missing += u64::from(!record.offloaded);
+                    report.missing += u64::from(!record.offloaded && record.late.is_none());
                 }
             }
             Ok(ControlFlow::Continue(()))

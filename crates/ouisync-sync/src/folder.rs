@@ -16,12 +16,12 @@ mod serve;
 mod transfer;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
 use ouisync_crypto::proof::MemberProof;
-use ouisync_model::id::{CommitId, InvitationId, MemberId};
+use ouisync_model::id::{CommitId, InvitationId, MemberId, PackId};
 
 use self::{
     checkpoints::Incoming,
@@ -112,6 +112,8 @@ pub struct FolderSync<F> {
     peers: BTreeMap<PeerKey, Peer>,
     chains: HashMap<MemberId, OwnChain>,
     fetches: Fetches,
+    /// See [`Self::take_offered`].
+    offered: BTreeSet<PackId>,
     /// The checkpoint whose skeleton is coming in.
     incoming: Option<Incoming>,
     /// Commits without bytes here whose bytes are wanted.
@@ -138,6 +140,7 @@ impl<F: FolderFacts> FolderSync<F> {
             peers: BTreeMap::new(),
             chains,
             fetches,
+            offered: BTreeSet::new(),
             incoming: None,
             past: Vec::new(),
             unwritten: 0,
@@ -455,7 +458,7 @@ impl<F: FolderFacts> FolderSync<F> {
                 && state.commits.batches.is_empty()
                 && state.checkpoints.offer.is_none()
         };
-        self.fetches.missing.is_empty()
+        self.fetches.missing.len() == self.fetches.late
             && self
                 .peers
                 .values()
@@ -463,7 +466,7 @@ impl<F: FolderFacts> FolderSync<F> {
                 .all(told_all)
     }
 
-    /// Live bytes that we lack.
+    /// Live bytes that we lack, and those of the past that somebody waits for.
     pub fn missing_bytes(&self) -> u64 {
         self.fetches.bytes
     }

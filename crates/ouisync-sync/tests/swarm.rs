@@ -437,6 +437,119 @@ fn a_silent_peer_is_replaced() {
     assert!(network.now - start < Duration::from_secs(40));
 }
 
+/// Alice wrote something, replaced it, and bob meets her: what he lacks of it is history.
+fn replaced_before_it_came(network: &mut Network) -> (usize, usize, PackId) {
+    let (alice, bob) = (network.add_node(), network.add_node());
+    let old = network.commit(alice, &[size(6)])[0];
+    network.commit(alice, &[size(2)]);
+    network.release(alice, old);
+    network.connect(alice, bob, LinkConfig::default());
+    assert!(network.run_until(MINUTE, |network| network.converged()
+        && network.all_acknowledged()));
+    assert!(network.sync(bob).facts().read(&old, 0, 1).is_none());
+    (alice, bob, old)
+}
+
+#[test]
+fn history_comes_behind_what_is_needed_and_nobody_waits_for_it() {
+    let mut network = Network::new(71);
+    let (alice, bob, old) = replaced_before_it_came(&mut network);
+    let has = |network: &Network| network.sync(bob).facts().read(&old, 0, 1).is_some();
+    let needed = network.commit(alice, &[size(8); 4]);
+    assert!(network.run_until(MINUTE, |network| network.sync(bob).missing_bytes() > 0));
+    network.sync_mut(bob).late_packs_wanted(&[(old, size(6))]);
+    network.settle(bob);
+    let lacks = |network: &Network| {
+        let facts = network.sync(bob).facts();
+        needed.iter().any(|pack| facts.read(pack, 0, 1).is_none())
+    };
+    assert!(network.run_until(MINUTE, |network| !lacks(network) || has(network)));
+    assert!(!has(&network), "the other came first");
+    assert_eq!(network.sync(bob).missing_bytes(), 0);
+    assert!(
+        network.sync(bob).we_have_all_announced(),
+        "it isn't waited for"
+    );
+    assert!(network.run_until(MINUTE, has));
+    assert!(network.run_until(MINUTE, |network| network.converged()
+        && network.all_acknowledged()));
+}
+
+#[test]
+fn history_that_nobody_has_is_given_up_and_offered_when_somebody_does() {
+    let mut network = Network::new(72);
+    let (alice, bob, carol) = (network.add_node(), network.add_node(), network.add_node());
+    let old = network.commit(alice, &[size(6)])[0];
+    network.connect(alice, carol, LinkConfig::default());
+    assert!(
+        network.run_until(MINUTE, |network| network.sync(carol).missing_bytes() == 0
+            && network.sync(carol).facts().read(&old, 0, 1).is_some())
+    );
+    network.cut(alice, carol);
+    network.release(alice, old);
+    network.sync_mut(alice).facts_mut().lose(&old);
+    network.connect(alice, bob, LinkConfig::default());
+    assert!(network.run_until(MINUTE, |network| {
+        network.sync(bob).facts().commit_ids().len() == 2
+    }));
+    network.sync_mut(bob).late_packs_wanted(&[(old, size(6))]);
+    network.settle(bob);
+    let sources = |network: &Network| network.sync(bob).sources(&old).count();
+    assert_eq!(sources(&network), 1);
+    assert!(network.run_until(MINUTE, |network| sources(network) == 0));
+    // Nothing is remembered of it.
+    network.sync_mut(bob).packs_unwanted(&[old]);
+    assert_eq!(sources(&network), 1);
+    assert!(network.sync_mut(bob).take_offered().is_empty());
+    // Alice gets it back: bob hears so, once.
+    network.sync_mut(bob).facts_mut().late.insert(old);
+    network.connect(alice, carol, LinkConfig::default());
+    network.sync_mut(alice).late_packs_wanted(&[(old, size(6))]);
+    network.settle(alice);
+    let mut offered = Vec::new();
+    for _ in 0..600 {
+        network.run(Duration::from_millis(100));
+        offered.extend(network.sync_mut(bob).take_offered());
+    }
+    offered.dedup();
+    assert_eq!(offered, [old]);
+    assert!(network.sync(alice).facts().read(&old, 0, 1).is_some());
+}
+
+#[test]
+fn history_takes_no_room_of_what_is_needed() {
+    let mut network = Network::new(73);
+    let (alice, bob, old) = replaced_before_it_came(&mut network);
+    let carol = network.add_node();
+    network.cut(alice, bob);
+    network.connect(alice, carol, LinkConfig::default());
+    assert!(network.run_until(MINUTE, |network| {
+        network.sync(carol).facts().commit_ids().len() == 3
+    }));
+    let needed = network.commit(carol, &[size(6)])[0];
+    // Alice knows of it and hasn't got it.
+    assert!(network.run_until(MINUTE, |network| {
+        network.sync(alice).facts().commit_ids().len() == 4
+    }));
+    network.cut(alice, carol);
+    network.sync_mut(alice).facts_mut().lose(&needed);
+    network.sync_mut(alice).pack_lost(needed);
+    network.sync_mut(bob).facts_mut().quota = Some(size(2).bytes() + size(6).bytes());
+    network.connect(alice, bob, LinkConfig::default());
+    let has =
+        |network: &Network, pack: &PackId| network.sync(bob).facts().read(pack, 0, 1).is_some();
+    assert!(network.run_until(MINUTE, |network| {
+        network.sync(bob).missing_bytes() == size(6).bytes()
+    }));
+    network.sync_mut(bob).late_packs_wanted(&[(old, size(6))]);
+    network.settle(bob);
+    network.run(MINUTE);
+    assert!(!has(&network, &old) && !has(&network, &needed));
+    network.connect(bob, carol, LinkConfig::default());
+    assert!(network.run_until(MINUTE, |network| has(network, &needed)));
+    assert!(!has(&network, &old));
+}
+
 #[test]
 fn a_lost_pack_is_fetched_again() {
     let mut network = Network::new(13);

@@ -121,6 +121,10 @@ pub struct MemoryFacts {
     base: Option<CommitId>,
     /// A skeleton that comes in.
     spool: Vec<u8>,
+    /// Packs of the past that are to come.
+    pub late: BTreeSet<PackId>,
+    /// Most bytes of packs that may be held.
+    pub quota: Option<u64>,
     /// Bytes that were ever written by [`write`](Self::write).
     pub written: u64,
 }
@@ -443,6 +447,12 @@ impl FolderFacts for MemoryFacts {
         }
     }
 
+    fn room(&self) -> Option<u64> {
+        let held = self.packs.values().filter_map(|pack| pack.data.as_ref());
+        let held: u64 = held.map(|data| data.len() as u64).sum();
+        self.quota.map(|quota| quota.saturating_sub(held))
+    }
+
     fn live_packs(&self) -> Vec<(PackId, PackSize)> {
         let live = self
             .packs
@@ -466,7 +476,7 @@ impl FolderFacts for MemoryFacts {
             (None, _) => PackState::Missing,
         };
         let live = !stored.dots.is_empty();
-        (live || state != PackState::Missing).then_some(())?;
+        (live || state != PackState::Missing || self.late.contains(pack)).then_some(())?;
         Some(PackFacts {
             size: stored.size?,
             live,

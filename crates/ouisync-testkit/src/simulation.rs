@@ -21,6 +21,8 @@ mod user;
 mod wire;
 mod world;
 
+pub use world::churn;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand::{SeedableRng, rngs::StdRng};

@@ -21,7 +21,7 @@ Examples:
 /// Show what the folders are doing, what is still owed and to whom
 ///
 /// JSON: without a folder a list, with one an object: {name, folder, role, state, files, bytes, missing_bytes, stored_bytes,
-/// live_bytes, history_bytes, offloaded_bytes, quota_bytes, refused_bytes, conflicts, problems, peers, path, download_rate, upload_rate}. States: synced, syncing, waiting (somebody needed isn't
+/// live_bytes, history_bytes, offloaded_bytes, missing_history_bytes, quota_bytes, refused_bytes, conflicts, problems, peers, path, download_rate, upload_rate}. States: synced, syncing, waiting (somebody needed isn't
 /// connected), paused, locked, error. With --watch and --json one such document a line, whenever something changed.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -122,6 +122,12 @@ fn describe(status: &FolderStatus) -> String {
             output::size(status.offloaded_bytes)
         ));
     }
+    if status.missing_history_bytes > 0 {
+        text.push_str(&format!(
+            "  history     {} of ciphertext is not here yet: it comes from whoever still has it\n",
+            output::size(status.missing_history_bytes)
+        ));
+    }
     if status.missing_bytes > 0 {
         text.push_str(&format!(
             "  to receive  {}{}\n",
@@ -210,6 +216,7 @@ mod tests {
             live_bytes: 0,
             history_bytes: 0,
             offloaded_bytes: 0,
+            missing_history_bytes: 5_000_000,
             quota_bytes: None,
             refused_bytes: 0,
             conflicts: 1,
@@ -235,6 +242,7 @@ mod tests {
             "abcdef01 (safe) connected, lacks 2.0 MB, 2 s left",
             "a\u{fffd}b: unreadable",
             "conflicts   1",
+            "history     5.0 MB of ciphertext",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

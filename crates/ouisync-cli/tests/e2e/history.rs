@@ -97,6 +97,60 @@ fn versions(node: &Node, path: &str) -> Vec<Value> {
 }
 
 #[test]
+fn versions_saved_while_the_safe_was_away_are_read_from_it_when_their_author_is_gone() {
+    let mut alice = Node::idle("Alice");
+    fs::create_dir_all(&alice.home).unwrap();
+    fs::write(alice.home.join("daemon.toml"), "release_seconds = 1\n").unwrap();
+    alice.start();
+    let mut pi = Node::started("Raspberry");
+    let version = |number: u64| noise(2 * number + 1, 20_000);
+    alice.write("letter.odt", version(0));
+    alice.create();
+    pi.join(&alice.invite("safe"), "safe");
+    alice.wait();
+    assert_eq!(pi.terminate(), Some(0));
+    let live = alice.status()["live_bytes"].as_u64().unwrap();
+    for number in 1..=10 {
+        alice.write("letter.odt", version(number));
+        until("the version is recorded", || {
+            versions(&alice, "Notes:letter.odt").len() as u64 == number + 1
+        });
+    }
+    until("the former versions are history", || {
+        let status = alice.status();
+        status["live_bytes"] == live && status["history_bytes"] == 10 * live
+    });
+    let link = alice.invite("reader");
+    pi.start();
+    alice.json(&["connect", &pi.address()]);
+    alice.wait();
+    until("the safe has what it missed", || {
+        let status = pi.status();
+        status["missing_history_bytes"] == 0
+            && status["history_bytes"] == alice.status()["history_bytes"]
+    });
+    let bob = Node::started("Bob");
+    bob.json(&["connect", &pi.address()]);
+    bob.join(&link, "reader");
+    converge(&[&alice, &bob]);
+
+    // Her device and all that was on it are gone.
+    alice.kill();
+    fs::remove_dir_all(&alice.home).unwrap();
+    let all = versions(&bob, "Notes:letter.odt");
+    assert_eq!(all.len(), 11, "{all:?}");
+    for (number, shown_as) in (0..=10).rev().zip(&all) {
+        let name = shown_as["version"].as_str().unwrap();
+        assert_eq!(
+            shown(&bob, &format!("Notes:letter.odt@{name}")),
+            version(number),
+            "version {number}"
+        );
+    }
+    pi.verify();
+}
+
+#[test]
 fn what_this_device_no_longer_holds_comes_back_from_the_safe() {
     let mut alice = Node::idle("Alice");
     // It soon removes what it released, the safe keeps it.

@@ -87,6 +87,7 @@ pub(super) fn status(status: FolderStatus, path: Option<String>) -> data::Folder
         stored_bytes: status.stored_bytes,
         live_bytes: status.live_bytes,
         offloaded_bytes: status.offloaded_bytes,
+        missing_history_bytes: status.missing_history_bytes,
         history_bytes: status.stored_bytes.saturating_sub(status.live_bytes),
         quota_bytes: status.quota_bytes,
         refused_bytes: status.refused_bytes,

@@ -10,6 +10,8 @@ use ouisync_model::{
     tree::{conflict::Conflict, edit, entry::Entry},
 };
 
+use rand::RngExt;
+
 use super::{Engine, blocking};
 use crate::{
     error::EngineError,
@@ -117,7 +119,10 @@ impl Engine {
             settled.push(conflict.name.clone());
             let operations = match resolution {
                 Resolution::Keep(version) => keep(&conflict, &version, &names)?,
-                Resolution::Both => conflict.separate(|| Ok::<_, EngineError>(rand::random()))?,
+                Resolution::Both => {
+                    let mut rng = port.rng();
+                    conflict.separate(|| Ok::<_, EngineError>(rng.random()))?
+                }
                 Resolution::Merged(size, mut bytes) => {
                     let leaves: Vec<Entry> = conflict.leaves().cloned().collect();
                     let first = conflict.entries.first().filter(|first| !first.is_directory());

@@ -11,7 +11,7 @@ use crate::{
         DeletedEntry, FolderPath, History, HistoryQuery, Recalled, RestoreRequest, Restored, When,
     },
     past::Past,
-    recall::{Recall, RecallProgress, older::Reach, parts::RecalledParts},
+    recall::{LongWork, Recall, RecallProgress, older::Reach, parts::RecalledParts},
     status::Role,
 };
 
@@ -79,8 +79,18 @@ impl Engine {
         request: RestoreRequest,
         mut progress: Box<dyn RecallProgress>,
     ) -> Result<Restored, EngineError> {
+        let work = self.restoring(folder, request).await?;
+        blocking(move || work(&mut *progress)).await
+    }
+
+    /// What [`Self::restore`] does; blocks.
+    pub(crate) async fn restoring(
+        &self,
+        folder: FolderId,
+        request: RestoreRequest,
+    ) -> Result<impl LongWork<Restored> + use<>, EngineError> {
         let recall = self.recalling(folder).await?;
-        blocking(move || recall.restore(&request, &mut *progress)).await
+        Ok(move |progress: &mut dyn RecallProgress| recall.restore(&request, progress))
     }
 
     /// Finds a past state and fetches a file's content from whoever holds it; [`Self::view`] reads that.

@@ -6,7 +6,7 @@ use super::{Engine, blocking};
 use crate::{
     error::{EngineError, NotHere},
     offload::{Files, Offload, OffloadRequest, ViewFile},
-    recall::RecallProgress,
+    recall::{LongWork, RecallProgress},
 };
 
 impl Engine {
@@ -18,6 +18,16 @@ impl Engine {
         request: OffloadRequest,
         mut progress: Box<dyn RecallProgress>,
     ) -> Result<Offload, EngineError> {
+        let work = self.offloading(folder, request).await?;
+        blocking(move || work(&mut *progress)).await
+    }
+
+    /// What [`Self::offload`] does; blocks.
+    pub(crate) async fn offloading(
+        &self,
+        folder: FolderId,
+        request: OffloadRequest,
+    ) -> Result<impl LongWork<Offload> + use<>, EngineError> {
         let recall = self.recalling(folder).await?;
         let files = Files {
             readable: recall.past.readable.clone(),
@@ -25,7 +35,7 @@ impl Engine {
             shared: recall.shared.clone(),
             sender: recall.sender.clone(),
         };
-        blocking(move || files.prepare(request, &mut *progress)).await
+        Ok(move |progress: &mut dyn RecallProgress| files.prepare(request, progress))
     }
 
     /// Fetches the content of files as far as it isn't here. Returns those, by their places in the list, that nobody reachable
@@ -36,8 +46,18 @@ impl Engine {
         files: Vec<ViewFile>,
         mut progress: Box<dyn RecallProgress>,
     ) -> Result<(Vec<usize>, NotHere), EngineError> {
+        let work = self.fetching(folder, files).await?;
+        blocking(move || work(&mut *progress)).await
+    }
+
+    /// What [`Self::fetch`] does; blocks.
+    pub(crate) async fn fetching(
+        &self,
+        folder: FolderId,
+        files: Vec<ViewFile>,
+    ) -> Result<impl LongWork<(Vec<usize>, NotHere)> + use<>, EngineError> {
         let recall = self.recalling(folder).await?;
-        blocking(move || {
+        Ok(move |progress: &mut dyn RecallProgress| {
             let (mut contents, mut places) = (Vec::new(), Vec::new());
             for (place, file) in files.iter().enumerate() {
                 if let Some(content) = file.content(&recall.past.readable)? {
@@ -46,12 +66,10 @@ impl Engine {
                 }
             }
             let contents: Vec<_> = contents.iter().collect();
-            let (lost, not_here) =
-                recall
-                    .fetcher()
-                    .fetch(&contents, &mut *progress, &mut Vec::new())?;
+            let (lost, not_here) = recall
+                .fetcher()
+                .fetch(&contents, progress, &mut Vec::new())?;
             Ok((lost.iter().map(|index| places[*index]).collect(), not_here))
         })
-        .await
     }
 }

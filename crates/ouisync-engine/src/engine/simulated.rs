@@ -1,5 +1,7 @@
 //! What a simulation asks of an engine that nobody else does.
 
+use std::borrow::Cow;
+
 use ouisync_model::{
     id::{CommitId, DeviceId, FolderId},
     operation::FileContent,
@@ -56,7 +58,10 @@ impl Engine {
         Ok(self.folder(&folder)?.store.contains(commit)?)
     }
 
-    pub(crate) fn at_rest(&self, folder: FolderId) -> Result<bool, EngineError> {
-        Ok(lacking(&self.folder(&folder)?).is_none())
+    pub(crate) fn unrest(
+        &self,
+        folder: FolderId,
+    ) -> Result<Option<Cow<'static, str>>, EngineError> {
+        Ok(lacking(&self.folder(&folder)?))
     }
 }

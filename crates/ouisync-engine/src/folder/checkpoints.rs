@@ -139,6 +139,8 @@ impl Folder {
                     warn!(folder = %self.id, %error, "can't count quarantined commits");
                 }
                 self.sync.checkpoint_installed(peer);
+                // Packs that it released became late.
+                self.ask_anew();
                 self.restart_if_stale();
             }
             Err(error) => {

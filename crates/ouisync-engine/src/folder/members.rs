@@ -55,6 +55,7 @@ impl Folder {
             self.try_to_join()?;
         }
         self.publish_credentials();
+        self.heed_history()?;
         if judge_again {
             self.judge_commits_again()?;
             self.retry_waiting_commits();

@@ -114,14 +114,25 @@ impl Folder {
         Ok(note.and_then(|(_, bytes)| postcard::from_bytes(bytes).ok()))
     }
 
-    /// Takes note of the policy that is known now; returns what to go by.
-    fn obey(&self) -> Result<Obeyed, EngineError> {
+    /// What to go by after what was obeyed before.
+    fn obeying(&self, before: Option<Obeyed>) -> Obeyed {
         let asked = self.asked(&self.policy());
-        let before = self.noted()?;
-        let obeyed = match before {
+        match before {
             Some(before) => before.follow(asked, self.store.age(), self.floor()),
             None => Obeyed::new(asked),
-        };
+        }
+    }
+
+    /// How long packs that are not live stay here by what is known now.
+    pub(super) fn collecting(&self) -> Result<CollectPolicy, EngineError> {
+        let obeyed = self.obeying(self.noted()?);
+        Ok(self.collect_policy(obeyed.limit()))
+    }
+
+    /// Takes note of the policy that is known now; returns what to go by.
+    fn obey(&self) -> Result<Obeyed, EngineError> {
+        let before = self.noted()?;
+        let obeyed = self.obeying(before);
         if before != Some(obeyed) {
             let bytes = postcard::to_allocvec(&obeyed)
                 .map_err(|error| EngineError::internal(error.to_string()))?;
@@ -153,6 +164,7 @@ impl Folder {
         let obeyed = self.obey()?;
         let policy = self.collect_policy(obeyed.limit());
         let collected = self.store.collect(self.seconds(), &policy)?;
+        self.heed_history()?;
         if collected.commits > 0 {
             info!(folder = %self.id, commits = collected.commits, "dropped the bytes of commits that a checkpoint covers");
         }
@@ -193,6 +205,8 @@ impl Folder {
         record.limits = limits;
         self.key_store.put_blind(self.id, record)?;
         self.sync.facts_mut().quota = limits.quota;
+        // There may be room now for what there was none for.
+        self.ask_anew();
         self.collect()
     }
 

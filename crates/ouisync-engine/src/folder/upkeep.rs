@@ -321,6 +321,7 @@ impl Folder {
             stored_bytes: totals.stored_bytes,
             live_bytes: totals.live_bytes,
             offloaded_bytes: totals.offloaded_bytes,
+            missing_history_bytes: self.missing_history(),
             quota: self.quota(),
             unknown_policy: match state.folder_policy() {
                 PolicyInForce::Unknown(version) => Some(version),
@@ -398,6 +399,7 @@ impl Folder {
                 self.sync.pack_lost(*pack);
             }
         }
+        self.ask_anew();
     }
 }
 

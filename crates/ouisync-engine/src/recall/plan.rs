@@ -18,6 +18,7 @@ use ouisync_model::{
     tree::{edit, store::TreeReader, view::View},
 };
 use ouisync_store::{content::ChunkPlaces, index::IndexSnapshot};
+use rand::{RngExt, rngs::StdRng};
 
 use super::{
     Recall, RecallPhase, RecallProgress,
@@ -186,6 +187,7 @@ impl Recall {
             revive: request.to.is_none(),
             directories: BTreeMap::new(),
             used: HashSet::new(),
+            rng: self.shared.surroundings.rng(),
             gone: BTreeSet::new(),
             plan: Plan::default(),
         };
@@ -290,6 +292,8 @@ struct Planning<'a> {
     /// Directories of the target, there before or made.
     directories: BTreeMap<FolderPath, NodeId>,
     used: HashSet<NodeId>,
+    /// Names new nodes.
+    rng: StdRng,
     /// What was taken away to make room.
     gone: BTreeSet<FolderPath>,
     plan: Plan,
@@ -444,7 +448,7 @@ impl Planning<'_> {
             });
             return Ok(node);
         }
-        let node = NodeId::new(kind, rand::random());
+        let node = NodeId::new(kind, self.rng.random());
         self.plan.operations.extend(edit::create(
             parent,
             name.clone(),

@@ -10,6 +10,7 @@ mod drafts;
 mod history;
 mod hostile;
 mod invitations;
+mod late;
 mod members;
 mod merging;
 mod offload;

@@ -109,6 +109,18 @@ impl FaultyBackend {
         self.disk().used()
     }
 
+    /// Bytes that the disk holds in memory, in files and records, with what a power cut would leave of them.
+    pub fn held(&self) -> u64 {
+        let disk = self.disk();
+        let files = disk.inodes.iter();
+        let files = files.map(|inode| inode.bytes.capacity() + inode.durable.capacity());
+        let records = disk.records.iter().chain(&disk.durable_records);
+        // With their places in a map that is filled by two thirds.
+        let place = 3 * size_of::<Vec<u8>>();
+        let records = records.map(|(key, value)| key.capacity() + value.capacity() + place);
+        files.chain(records).sum::<usize>() as u64
+    }
+
     /// The files, with their lengths.
     pub fn files(&self) -> Vec<(PathBuf, usize)> {
         let disk = self.disk();
@@ -121,7 +133,12 @@ impl FaultyBackend {
     /// Where these bytes are: in a file, or in a record's key or value.
     pub fn find(&self, bytes: &[u8]) -> Option<String> {
         let disk = self.disk();
-        let within = |content: &[u8]| content.windows(bytes.len()).any(|window| window == bytes);
+        // Most places are ruled out by one byte.
+        let within = |content: &[u8]| {
+            let mut places = content.iter().enumerate();
+            let first = bytes.first();
+            places.any(|(at, byte)| Some(byte) == first && content[at..].starts_with(bytes))
+        };
         let mut files = disk.now.files.iter();
         let file = files.find(|(_, inode)| within(&disk.inodes[**inode].bytes));
         let mut records = disk.records.iter();
@@ -269,6 +286,11 @@ impl Disk {
 
     fn sync_names(&mut self, directory: &Path) {
         let is_child = |path: &Path| path.parent() == Some(directory);
+        let durable = self.durable.files.iter();
+        let ending: Vec<usize> = durable
+            .filter(|(path, inode)| is_child(path) && self.now.files.get(*path) != Some(inode))
+            .map(|(_, inode)| *inode)
+            .collect();
         self.durable.files.retain(|path, _| !is_child(path));
         self.durable.files.extend(
             self.now
@@ -281,6 +303,15 @@ impl Disk {
         self.durable
             .dirs
             .extend(self.now.dirs.iter().filter(|path| is_child(path)).cloned());
+        ending.into_iter().for_each(|inode| self.end(inode));
+    }
+
+    /// A file lost a name; without any it takes no room.
+    fn end(&mut self, ended: usize) {
+        let mut named = self.now.files.values().chain(self.durable.files.values());
+        if !named.any(|inode| *inode == ended) {
+            self.inodes[ended] = Inode::default();
+        }
     }
 
     /// Each directory keeps either its synced or its present names; a directory that is lost takes its files with it.
@@ -435,7 +466,9 @@ impl Backend for FaultyBackend {
     fn remove(&self, file: &Path) -> io::Result<()> {
         let mut disk = self.disk();
         disk.step()?;
-        disk.now.files.remove(file);
+        if let Some(inode) = disk.now.files.remove(file) {
+            disk.end(inode);
+        }
         Ok(())
     }
 

@@ -28,6 +28,8 @@ pub const RELEASE: u8 = b'V';
 pub const FORGOTTEN: u8 = b'W';
 /// `P ‖ pack` → [`PackRecord`](super::PackRecord).
 pub const PACK: u8 = b'P';
+/// `L ‖ all ones minus the record's number ‖ pack` → nothing: late packs that are to come, the latest first.
+pub const LATE: u8 = b'L';
 /// `F ‖ pack` → frame hashes, one after the other; absent for packs of one frame.
 pub const FRAMES: u8 = b'F';
 /// `K ‖ commit` → [`CheckpointRecord`](super::CheckpointRecord).
@@ -123,6 +125,10 @@ pub(crate) fn forgettings_of(pack: PackId) -> Vec<u8> {
 
 pub(crate) fn pack(id: PackId) -> Vec<u8> {
     join(PACK, &[id.as_bytes()])
+}
+
+pub(crate) fn late(number: u64, pack: PackId) -> Vec<u8> {
+    join(LATE, &[&(u64::MAX - number).to_be_bytes(), pack.as_bytes()])
 }
 
 pub(crate) fn checkpoint(id: CommitId) -> Vec<u8> {

@@ -318,7 +318,7 @@ impl Store {
             for Dot { commit: id, pack } in gone {
                 // Which commit released it isn't told: one that the checkpoint covers, for good.
                 draft.put(key::release(id, pack, commit.id()), Vec::new());
-                live::remove_use(draft, id, pack)?;
+                live::remove_use(draft, id, pack, live::History::Kept)?;
             }
             for release in &told.releases {
                 let dot = Dot {
@@ -329,7 +329,7 @@ impl Store {
                 if draft.get(&record)?.is_none() {
                     let size = live::released_size(draft, &dot)?;
                     draft.put(record, size);
-                    live::remove_use(draft, dot.commit, dot.pack)?;
+                    live::remove_use(draft, dot.commit, dot.pack, live::History::Kept)?;
                 }
             }
             for (author, (heads, old)) in chains {

@@ -14,7 +14,7 @@ use ouisync_model::{
 
 use crate::{
     catalogue::{
-        AgeClock, FORMAT_VERSION, PackRecord, Presence, Summary, decode, encode, key,
+        AgeClock, FORMAT_VERSION, PackRecord, Presence, Summary, decode, encode, key, pack_of,
         records::Records, scan_prefix, unreadable,
     },
     error::StoreError,
@@ -38,6 +38,7 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
                 installations: 0,
                 installing: false,
                 dropped_through: 0,
+                keeps_history: false,
             };
             records.commit([(key::summary(), Some(encode(&summary)))].into(), true)?;
             summary
@@ -48,7 +49,6 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
         chains: BTreeMap::new(),
         heads: BTreeSet::new(),
         missing: BTreeMap::new(),
-        wanted: BTreeSet::new(),
         partials: HashMap::new(),
         pending: BTreeSet::new(),
         damaged: BTreeSet::new(),
@@ -59,6 +59,8 @@ pub(super) fn load(records: &dyn Records) -> Result<State, StoreError> {
         offloaded: BTreeSet::new(),
         offloaded_packs: 0,
         offloaded_bytes: 0,
+        late_packs: 0,
+        late_bytes: 0,
         // So may it have left catalogue batches that are not durable.
         dirty: true,
         directories: BTreeSet::new(),
@@ -143,9 +145,10 @@ impl Store {
             let record: PackRecord = decode(key::PACK, value)?;
             unknown.remove(&pack);
             let sound = match record.presence {
-                // A file may have come without the record that says so; and nobody waits any more for what isn't live.
+                // A file may have come without the record that says so; and nobody waits any more for what was only looked at.
                 Presence::Missing | Presence::Partial => {
-                    (record.is_live() || record.offloaded) && !files.contains_key(&pack)
+                    let is_kept = record.is_live() || record.offloaded || record.late.is_some();
+                    is_kept && !files.contains_key(&pack)
                 }
                 Presence::Pending => false,
                 // One that was being offloaded and is still here is taken back.
@@ -204,21 +207,17 @@ impl Store {
         self.change(was_stored, |draft, _| match (hashes, size, record) {
             (Some(hashes), Some(size), record) => {
                 draft.summary.clock.observe(now);
-                let (since, forgotten) = match record {
-                    Some(record) => (record.since, record.forgotten),
-                    // Perhaps the commit that adds it comes again; otherwise it is collected in time.
-                    None => (Some(draft.summary.clock.age), None),
+                // Perhaps the commit that adds it comes again; otherwise it is collected in time.
+                let unknown = PackRecord {
+                    size,
+                    presence: Presence::Pending,
+                    since: Some(draft.summary.clock.age),
+                    forgotten: None,
+                    offloaded: false,
+                    late: None,
                 };
-                draft.set_pack(
-                    pack,
-                    Some(PackRecord {
-                        size,
-                        presence: Presence::Pending,
-                        since,
-                        forgotten,
-                        offloaded: false,
-                    }),
-                )?;
+                let record = record.map_or(unknown, |record| record.with(Presence::Pending));
+                draft.set_pack(pack, Some(record))?;
                 if size.frames() > 1 {
                     draft.put(key::frames(pack), pack_file::encode_hashes(&hashes));
                 }
@@ -233,7 +232,12 @@ impl Store {
                     ..record
                 }),
             ),
-            (_, _, Some(_)) => draft.set_pack(pack, None),
+            // Where history is kept it comes again; what was only looked at doesn't.
+            (_, _, Some(record)) => {
+                let was_history = record.presence.is_whole() || record.late.is_some();
+                let lost = draft.lost(record).filter(|_| was_history);
+                draft.set_pack(pack, lost)
+            }
             (_, _, None) => Ok(()),
         })
     }
@@ -290,7 +294,9 @@ impl Store {
         path: &Path,
         length: u64,
     ) -> Result<Option<Partial>, StoreError> {
-        let Some(size) = self.state().missing.get(&pack).copied() else {
+        let is_to_come = |record: &PackRecord| !record.presence.has_file() && !record.offloaded;
+        let Some(PackRecord { size, .. }) = pack_of(self.records(), pack)?.filter(is_to_come)
+        else {
             return Ok(None);
         };
         let hashes = match self.frame_hashes(pack) {

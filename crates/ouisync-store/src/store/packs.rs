@@ -91,6 +91,10 @@ pub struct Totals {
     pub offloaded_packs: u64,
     /// Their bytes.
     pub offloaded_bytes: u64,
+    /// Late packs that are to come: history, so none of them is missing.
+    pub late_packs: u64,
+    /// Their bytes.
+    pub late_bytes: u64,
 }
 
 impl Store {
@@ -145,6 +149,8 @@ impl Store {
             damaged_packs: state.damaged.len() as u64,
             offloaded_packs: state.offloaded_packs,
             offloaded_bytes: state.offloaded_bytes,
+            late_packs: state.late_packs,
+            late_bytes: state.late_bytes,
         }
     }
 
@@ -273,6 +279,7 @@ impl Store {
                     since: Some(draft.summary.clock.age),
                     forgotten: None,
                     offloaded: false,
+                    late: None,
                 }
             }
             _ => return Err(StoreError::UnknownPack(pack)),

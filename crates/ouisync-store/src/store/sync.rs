@@ -72,8 +72,8 @@ impl Store {
                 if failed.contains_key(&pack) {
                     // What the page cache still shows may not be on the disk: never trust this file again.
                     self.discard(&pack_file::path(pack));
-                    let missing = record.with(Presence::Missing);
-                    draft.set_pack(pack, record.is_live().then_some(missing))?;
+                    let lost = draft.lost(record);
+                    draft.set_pack(pack, lost)?;
                 } else {
                     draft.set_pack(
                         pack,

@@ -1,7 +1,8 @@
 //! Packs that are not live and are wanted nevertheless, for the content of the past.
 //!
 //! A wanted pack has a record like a released one, without a file. Once it has come it is kept as long as one that was released at
-//! that moment. What hasn't come when the store is opened again is no longer wanted.
+//! that moment. What hasn't come when the store is opened again is no longer wanted. Late packs, which are to come anyway, stay what
+//! they are.
 
 use ouisync_model::{id::PackId, operation::PackSize};
 
@@ -38,6 +39,7 @@ impl Store {
                         since: Some(draft.summary.clock.age),
                         forgotten: None,
                         offloaded: false,
+                        late: found.and_then(|record| record.late),
                     };
                     draft.set_pack(pack, Some(record))?;
                     Ok(true)
@@ -51,10 +53,10 @@ impl Store {
     }
 
     /// Removes a pack that is not live, whether it has come or not. Only for one that was wanted and wasn't here before: others are
-    /// kept for their time. Returns whether it was there; a live one stays.
+    /// kept for their time. Returns whether it was there; a live or late one stays.
     pub fn drop_wanted_pack(&self, pack: PackId) -> Result<bool, StoreError> {
         let dropped = self.change(false, |draft, _| match draft.pack(pack)? {
-            Some(record) if !record.is_live() => {
+            Some(record) if !record.is_live() && record.late.is_none() => {
                 // As in a collection: the record of a pack that isn't live and has no file goes at the next opening.
                 self.move_to_trash(pack)?;
                 draft.set_pack(pack, None)?;
@@ -68,10 +70,12 @@ impl Store {
         Ok(dropped)
     }
 
-    /// Gives up a wanted pack that hasn't come, with what of it has. One that is live or here stays.
+    /// Gives up a wanted pack that hasn't come, with what of it has. One that is live, late or here stays.
     pub fn unwant_pack(&self, pack: PackId) -> Result<(), StoreError> {
         self.change(false, |draft, _| match draft.pack(pack)? {
-            Some(record) if !record.is_live() && !record.presence.has_file() => {
+            Some(record)
+                if !record.is_live() && !record.presence.has_file() && record.late.is_none() =>
+            {
                 draft.set_pack(pack, None)
             }
             _ => Ok(()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ouisync_crypto::commit::Commit;
+use ouisync_model::id::PackId;
 use ouisync_store::{
     catalogue::Disposition,
     checkpoint::CheckpointCheck,
@@ -35,7 +36,7 @@ struct Home {
     store: Store,
     last: Option<Commit>,
     sequence: u64,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Home {
@@ -46,8 +47,15 @@ impl Home {
             clock,
             last: None,
             sequence: 0,
-            _directory: directory,
+            directory,
         }
+    }
+
+    fn reopen(&mut self) {
+        // Two of them must not have it open at once.
+        let other = tempfile::tempdir().unwrap();
+        self.store = Store::open_directory(other.path(), self.clock.options()).unwrap();
+        self.store = Store::open_directory(self.directory.path(), self.clock.options()).unwrap();
     }
 
     /// One more commit of the only author.
@@ -323,4 +331,139 @@ proptest! {
             }
         }
     }
+}
+
+/// History that this store is to keep, and that was never here.
+impl Home {
+    fn announce(&mut self, packs: &[&Pack]) -> Commit {
+        self.put(|number, parents| commit(1, number, parents, packs, &[]))
+    }
+
+    fn pass(&self, days: u64, policy: &CollectPolicy) {
+        for _ in 0..days {
+            self.clock.advance(DAY);
+            self.collect(policy);
+        }
+    }
+
+    fn late(&self, policy: &CollectPolicy) -> Vec<(PackId, bool)> {
+        let late = self.store.late_packs(None, 100, policy).unwrap();
+        late.iter().map(|late| (late.pack, late.is_due)).collect()
+    }
+}
+
+#[test]
+fn what_is_released_before_it_came_is_late_where_history_is_kept() {
+    let mut home = Home::new();
+    let packs = ["a", "b", "c", "d", "e"].map(|label| Pack::new(label, 2));
+    let [unkept, first, second, again, forgotten] = &packs;
+    let added = home.announce(&[unkept]);
+    home.release(&added, &[unkept]);
+    assert_eq!(home.store.pack(unkept.id).unwrap(), None);
+
+    home.store.keep_history(true).unwrap();
+    for pack in [first, second, again, forgotten] {
+        let added = home.announce(&[pack]);
+        home.release(&added, &[pack]);
+    }
+    home.announce(&[again]);
+    home.put(|number, parents| forgetting(1, number, parents, &[], &[], &[forgotten]));
+    // The latest come first; nothing of it is missing.
+    assert_eq!(
+        home.late(&FOR_EVER),
+        [(second.id, false), (first.id, false)]
+    );
+    let totals = home.store.totals();
+    assert_eq!((totals.late_packs, totals.late_bytes), (2, 4 * 65536));
+    assert_eq!(totals.missing_bytes, 2 * 65536, "live again");
+    // Whoever wanted to look at one of them does no harm.
+    assert!(home.store.want_pack(first.id, first.size).unwrap());
+    home.store.unwant_pack(first.id).unwrap();
+    assert!(home.store.is_late(first.id).unwrap());
+    // What has come of one stays over a restart.
+    home.store.begin_pack(&first.hashes).unwrap();
+    home.store
+        .write_frames(first.id, 0, first.frames(0, 1))
+        .unwrap();
+    home.reopen();
+    assert_eq!(home.store.missing_frames(first.id).unwrap(), vec![1..2]);
+    assert_eq!(
+        home.late(&FOR_EVER),
+        [(second.id, false), (first.id, false)]
+    );
+    for pack in [first, second] {
+        home.store.receive_pack(pack.id, &pack.bytes).unwrap();
+    }
+    home.store.sync_packs().unwrap();
+    assert_eq!(home.late(&FOR_EVER), []);
+    assert!(!home.store.drop_wanted_pack(first.id).unwrap());
+    assert_eq!(home.store.totals().late_bytes, 0);
+    // Damaged, it is to come again; one that is collected is not.
+    home.store.report_damaged(second.id).unwrap();
+    home.store.repair().unwrap();
+    assert_eq!(home.late(&FOR_EVER), [(second.id, false)]);
+    home.store.receive_pack(second.id, &second.bytes).unwrap();
+    let ending = CollectPolicy {
+        retention: Some(days(12)),
+        ..FOR_EVER
+    };
+    home.pass(13, &ending);
+    assert_eq!(home.late(&ending), []);
+    assert_eq!(home.store.pack(second.id).unwrap(), None);
+    assert_eq!(home.store.totals().late_packs, 0);
+}
+
+#[test]
+fn late_packs_are_no_longer_wanted_when_they_would_go_and_make_room_first() {
+    let mut home = Home::new();
+    let [held, late, never, live] = ["a", "b", "c", "d"].map(|label| Pack::new(label, 1));
+    home.store.keep_history(true).unwrap();
+    let added = home.add(&[&held]);
+    home.release(&added, &[&held]);
+    let added = home.announce(&[&late, &never]);
+    home.release(&added, &[&late, &never]);
+    home.store.receive_pack(late.id, &late.bytes).unwrap();
+    home.add(&[&live]);
+    home.store.sync_packs().unwrap();
+    // Within the floor, and no room: what came late goes at once, what was held before stays.
+    let narrow = CollectPolicy {
+        quota: Some(2 * 65536),
+        ..FOR_EVER
+    };
+    home.pass(1, &narrow);
+    assert_eq!(home.store.pack(late.id).unwrap(), None);
+    assert!(home.store.has_pack(held.id).unwrap() && home.store.has_pack(live.id).unwrap());
+    assert_eq!(home.late(&narrow), [(never.id, false)], "not what went");
+    let ending = CollectPolicy {
+        retention: Some(days(1)),
+        ..FOR_EVER
+    };
+    home.pass(8, &narrow);
+    assert_eq!(home.late(&ending), [(never.id, false)]);
+    home.clock.advance(2 * DAY);
+    home.store.collect(home.clock.now(), &narrow).unwrap();
+    assert_eq!(home.late(&ending), [(never.id, true)], "not collected yet");
+    home.pass(1, &ending);
+    assert_eq!(home.store.pack(never.id).unwrap(), None);
+}
+
+#[test]
+fn late_packs_are_listed_part_by_part() {
+    let mut home = Home::new();
+    home.store.keep_history(true).unwrap();
+    let packs: Vec<Pack> = (0..200).map(|n| Pack::new(&n.to_string(), 1)).collect();
+    let all: Vec<&Pack> = packs.iter().collect();
+    let added = home.announce(&all);
+    home.release(&added, &all);
+    let (mut last, mut seen) = (None, Vec::new());
+    loop {
+        let late = home.store.late_packs(last, 7, &FOR_EVER).unwrap();
+        assert!(late.len() <= 7);
+        let Some(end) = late.last() else { break };
+        last = Some(*end);
+        seen.extend(late.iter().map(|late| late.pack));
+    }
+    let mut expected: Vec<PackId> = packs.iter().map(|pack| pack.id).collect();
+    expected.sort();
+    assert_eq!(seen, expected, "each once, in the order of the index");
 }

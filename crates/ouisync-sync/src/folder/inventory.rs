@@ -1,5 +1,7 @@
 //! Who lacks which live packs: what peers tell, and what they are told.
 
+use std::collections::BTreeSet;
+
 use ouisync_model::{
     id::{Lamport, PackId},
     operation::PackSize,
@@ -16,6 +18,8 @@ use crate::{
 const MAX_UNKNOWN: usize = 1 << 18;
 /// Ids of one list message, so that other messages come between.
 const LIST: usize = 8192;
+/// Packs of history that peers offer and that the host hasn't looked at.
+const MAX_OFFERED: usize = 1024;
 
 impl<F: FolderFacts> FolderSync<F> {
     pub(super) fn on_inventory(&mut self, peer: PeerKey, lacking: Vec<PackId>) {
@@ -44,6 +48,7 @@ impl<F: FolderFacts> FolderSync<F> {
                 return;
             };
             state.packs.unavailable.remove(pack);
+            let is_live = state.packs.lacking.contains_key(pack);
             if durable {
                 state.packs.forget(pack);
                 state.packs.unknown_lacking.remove(pack);
@@ -51,6 +56,13 @@ impl<F: FolderFacts> FolderSync<F> {
                 lack.told.servable = true;
             } else if let Some(told) = state.packs.unknown_lacking.get_mut(pack) {
                 told.servable = true;
+            }
+            let is_late = |facts: PackFacts| !facts.live && facts.state == PackState::Missing;
+            if !is_live
+                && self.offered.len() < MAX_OFFERED
+                && self.facts.pack(pack).is_some_and(is_late)
+            {
+                self.offered.insert(*pack);
             }
             self.refresh(pack);
         }
@@ -124,10 +136,28 @@ impl<F: FolderFacts> FolderSync<F> {
         self.dirty = true;
     }
 
-    /// These packs, not live, are not wanted any more.
+    /// Fetches history behind everything else, while the quota leaves room for it beside all that is needed. The host has made room
+    /// for it, and takes it back with [`Self::packs_unwanted`] when no peer has it; nobody waits for it.
+    pub fn late_packs_wanted(&mut self, packs: &[(PackId, PackSize)]) {
+        for (pack, size) in packs {
+            self.fetches.insert_late(*pack, *size);
+            self.refresh(pack);
+        }
+        self.dirty = true;
+    }
+
+    /// Packs that are not live and not here, and that peers said they hold since the last call; at most 1024.
+    pub fn take_offered(&mut self) -> BTreeSet<PackId> {
+        std::mem::take(&mut self.offered)
+    }
+
+    /// These packs, not live, are not wanted any more. Nobody remembers who refused them.
     pub fn packs_unwanted(&mut self, packs: &[PackId]) {
         for pack in packs {
             self.fetches.remove(pack);
+            for state in self.peers.values_mut() {
+                state.packs.unavailable.remove(pack);
+            }
         }
         self.dirty = true;
     }

@@ -71,11 +71,11 @@ impl<F: FolderFacts> FolderSync<F> {
     }
 
     fn next_range(&mut self, peer: PeerKey) -> Option<(PackId, u32, u32)> {
-        // What was begun has its room already.
-        let room = self
-            .facts
-            .room()
-            .map(|room| room.saturating_sub(self.fetches.begun_bytes()));
+        // What was begun has its room already, and what is late leaves the room of all that is needed.
+        let (begun, needed) = self.fetches.begun_bytes();
+        let room = self.facts.room().map(|room| room.saturating_sub(begun));
+        let needed = self.fetches.bytes.saturating_sub(needed);
+        let late_room = room.map(|room| room.saturating_sub(needed));
         let state = self.peers.get_mut(&peer)?;
         let cursor = state.requests.cursor.take();
         let candidates: Box<dyn Iterator<Item = &Key>> = match &cursor {
@@ -93,6 +93,7 @@ impl<F: FolderFacts> FolderSync<F> {
             let Some(missing) = self.fetches.missing.get(&key.3) else {
                 continue;
             };
+            let room = if missing.late { late_room } else { room };
             if missing.fetch.is_none() && room.is_some_and(|room| missing.size.bytes() > room) {
                 continue;
             }
@@ -417,7 +418,10 @@ impl<F: FolderFacts> FolderSync<F> {
             state.requests.hashes_due.remove(&pack);
             self.fetches.drop_held(&pack, peer);
         }
-        state.packs.unavailable.insert(pack);
+        // Of what isn't wanted any more nothing is remembered.
+        if self.fetches.missing.contains_key(&pack) {
+            state.packs.unavailable.insert(pack);
+        }
         self.fetches.unassign(&pack, open.into_iter());
         self.refresh(&pack);
         self.dirty = true;

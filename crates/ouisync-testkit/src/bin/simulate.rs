@@ -3,7 +3,8 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use ouisync_testkit::simulation::{Plan, shrink::shrink};
+use ouisync_testkit::simulation::{Plan, churn, shrink::shrink};
+use peak_alloc::PeakAlloc;
 
 #[derive(Parser)]
 struct Options {
@@ -19,6 +20,9 @@ struct Options {
     /// Takes the steps from this file, a list in JSON as `shrunk` of a run told in JSON, in place of drawing them
     #[arg(long)]
     script: Option<std::path::PathBuf>,
+    /// In place of runs of steps: so many simulated hours of one world, in which nothing may grow
+    #[arg(long, conflicts_with_all = ["script", "runs", "log"])]
+    churn: Option<u64>,
     /// Tells in JSON
     #[arg(long)]
     json: bool,
@@ -30,6 +34,9 @@ struct Options {
     shrink: usize,
 }
 
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
 fn main() -> std::io::Result<ExitCode> {
     let options = Options::parse();
     let filter = tracing_subscriber::EnvFilter::from_default_env();
@@ -37,6 +44,9 @@ fn main() -> std::io::Result<ExitCode> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    if let Some(hours) = options.churn {
+        return live(&options, hours);
+    }
     let mut failed = false;
     for seed in options.seed..options.seed.saturating_add(options.runs) {
         let mut plan = Plan::new(seed, options.steps);
@@ -49,6 +59,38 @@ fn main() -> std::io::Result<ExitCode> {
         false => ExitCode::SUCCESS,
         true => ExitCode::FAILURE,
     })
+}
+
+/// Lets one world live and tells what it holds, hour by hour.
+fn live(options: &Options, hours: u64) -> std::io::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    let mut written = Ok(());
+    let mut tell = |sample: &churn::Sample| {
+        let line = match options.json {
+            true => serde_json::json!(sample).to_string(),
+            false => format!("{sample:?}"),
+        };
+        if written.is_ok() {
+            written = writeln!(out, "{line}");
+        }
+    };
+    let allocated = || ALLOCATOR.current_usage() as u64;
+    let lived = churn::live(options.seed, hours, &allocated, &mut tell);
+    written?;
+    let failure = match lived {
+        Ok(samples) => churn::growth(&samples),
+        Err(failure) => Some(failure),
+    };
+    match failure {
+        None => {
+            writeln!(out, "seed {}: nothing grew in {hours} hours", options.seed)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(failure) => {
+            writeln!(out, "seed {}: {failure}", options.seed)?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// Runs a plan and tells what came of it; whether all was well.

@@ -32,9 +32,15 @@ pub(super) fn apart(world: &mut World<'_>) -> Result<Option<String>, String> {
         let Some(running) = &device.running else {
             return Ok(Some(format!("{} is off", device.name)));
         };
-        if !running.at_rest(folder).map_err(text)? {
+        if let Some(reason) = running.unrest(folder).map_err(text)? {
             let status = world.wait(running.engine().status(folder)).map_err(text)?;
-            return Ok(Some(format!("{} is not at rest: {status:?}", device.name)));
+            let name = &device.name;
+            return Ok(Some(format!(
+                "{name} is not at rest: {reason} ({status:?})"
+            )));
+        }
+        if device.is_asked() {
+            return Ok(Some(format!("{} does something for somebody", device.name)));
         }
         if device.role == Role::Safe {
             continue;
@@ -178,7 +184,7 @@ fn nothing_readable(world: &World<'_>) -> Result<(), String> {
     for device in world
         .devices
         .iter()
-        .filter(|device| device.role == Role::Safe)
+        .filter(|device| device.role == Role::Safe && !device.is_discarded())
     {
         for needle in &needles {
             let mut places = device.around.disks().into_iter();

@@ -18,13 +18,17 @@ use ouisync_engine::{
     key_ring::{Asking, KeyRing, KeyRingEntry, KeyRingError},
     simulation::SimulatedDevice,
     status::Role,
+    surroundings::Begun,
 };
 use ouisync_model::id::DeviceId;
 use ouisync_store::backend::faulty::{FaultyBackend, Loss};
 use rustix::fs::{SeekFrom, seek};
 use tokio::runtime::Runtime;
 
-use super::around::{Around, Time};
+use super::{
+    around::{Around, Time},
+    errand::Errand,
+};
 
 /// A device.
 pub(super) struct Device {
@@ -44,6 +48,9 @@ pub(super) struct Device {
     /// Bits of its packs were flipped.
     pub(super) rotten: bool,
     pub(super) housekeeping: Housekeeping,
+    /// What people asked of it that takes its time.
+    asked: Vec<Errand>,
+    discarded: bool,
 }
 
 struct Backup {
@@ -107,7 +114,42 @@ impl Device {
             restored: false,
             rotten: false,
             housekeeping,
+            asked: Vec::new(),
+            discarded: false,
         }
+    }
+
+    /// Takes on something that takes its time.
+    pub(super) fn ask(&mut self, errand: Errand) {
+        self.asked.retain(|errand| !errand.is_finished());
+        self.asked.push(errand);
+    }
+
+    /// Whether any such thing is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.iter().any(|errand| !errand.is_finished())
+    }
+
+    /// Whether it was switched off for ever.
+    pub(super) fn is_discarded(&self) -> bool {
+        self.discarded
+    }
+
+    fn give_up(&mut self) {
+        for errand in self.asked.drain(..) {
+            errand.give_up();
+        }
+    }
+
+    /// Switches it off for ever; nothing of it is left.
+    pub(super) fn discard(&mut self) -> io::Result<()> {
+        self.give_up();
+        self.running = None;
+        self.around.take_works();
+        self.around = Arc::new(self.around.with(BTreeMap::new()));
+        self.backup = None;
+        self.discarded = true;
+        fs::remove_dir_all(&self.root)
     }
 
     /// Its home as it is now.
@@ -192,10 +234,17 @@ impl Device {
         fill(self, &after, &before)?;
         self.starts += 1;
         // It closes in order, on what nobody looks at any more.
+        self.give_up();
         self.running = None;
         self.around.take_works();
         self.around = Arc::new(next);
         fs::remove_dir_all(before)
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 

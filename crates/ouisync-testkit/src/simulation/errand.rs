@@ -84,6 +84,16 @@ impl Errand {
     }
 }
 
+impl Errand {
+    /// Nobody waits for it any more: what has begun ends soon, without pauses; the rest doesn't begin.
+    pub(super) fn give_up(&self) {
+        let state = std::mem::replace(&mut *self.state(), State::Elsewhere);
+        if let State::Pauses(thread) = state {
+            thread.end();
+        }
+    }
+}
+
 impl Thread {
     fn begin(work: Work) -> Self {
         let (pauses, paused) = channel();

@@ -14,11 +14,24 @@ pub(super) struct Log {
     hash: DefaultHasher,
     seconds: u64,
     contents: usize,
+    /// Nothing is told.
+    silent: bool,
 }
 
 impl Log {
+    /// One that keeps nothing.
+    pub(super) fn silent() -> Self {
+        Self {
+            silent: true,
+            ..Self::default()
+        }
+    }
+
     /// Tells people.
     pub(super) fn note(&mut self, at: Duration, what: impl FnOnce() -> String) {
+        if self.silent {
+            return;
+        }
         let what = what();
         (at, &what).hash(&mut self.hash);
         self.lines.push(format!("{:10.3} {what}", at.as_secs_f64()));

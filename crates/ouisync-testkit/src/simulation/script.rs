@@ -50,6 +50,16 @@ pub enum Step {
     Remove { device: usize },
     /// An owner sets what is kept.
     Policy { choice: u64 },
+    /// A person brings something of the past back into the folder.
+    Revive { device: usize, choice: u64 },
+    /// A device gives up packs of some files that others hold.
+    Offload { device: usize, choice: u64 },
+    /// A device fetches what it lacks of some files.
+    Fetch { device: usize, choice: u64 },
+    /// A person settles a conflict.
+    Resolve { device: usize, choice: u64 },
+    /// A person has former versions of a file forgotten.
+    Forget { device: usize, choice: u64 },
     /// The host of a safe sets its quota.
     Quota { device: usize, bytes: Option<u64> },
 }
@@ -66,10 +76,30 @@ fn draw(rng: &mut StdRng) -> Step {
     let link = rng.random_range(0..60);
     let seconds = rng.random_range(1..30);
     match rng.random_range(0..1000) {
-        0..200 => Step::Pass {
+        0..190 => Step::Pass {
             milliseconds: 1 << rng.random_range(2..16),
         },
-        200..620 => Step::Edit {
+        190..530 => Step::Edit {
+            device,
+            choice: rng.random(),
+        },
+        530..560 => Step::Revive {
+            device,
+            choice: rng.random(),
+        },
+        560..585 => Step::Offload {
+            device,
+            choice: rng.random(),
+        },
+        585..595 => Step::Fetch {
+            device,
+            choice: rng.random(),
+        },
+        595..610 => Step::Resolve {
+            device,
+            choice: rng.random(),
+        },
+        610..620 => Step::Forget {
             device,
             choice: rng.random(),
         },

@@ -2,7 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, Sender, channel},
+    },
     time::Duration,
 };
 
@@ -29,6 +33,8 @@ use super::{
     wire::{Cargo, Link, Pair, Wire},
 };
 
+mod asks;
+pub mod churn;
 mod steps;
 
 /// Time between two looks of a device at what is due.
@@ -76,6 +82,8 @@ pub(super) struct World<'a> {
     /// What was written at the owner after it had removed a device.
     pub(super) removals: Vec<(usize, CommitId)>,
     gone: BTreeSet<usize>,
+    /// What came of what people asked for.
+    told: (Sender<asks::Told>, Receiver<asks::Told>),
     log: &'a mut Log,
 }
 
@@ -125,6 +133,7 @@ impl<'a> World<'a> {
             written: Vec::new(),
             excused: BTreeSet::new(),
             losses: BTreeMap::new(),
+            told: channel(),
             log,
         })
     }
@@ -312,6 +321,7 @@ impl<'a> World<'a> {
                     if let Some(pause) = errand.go_on() {
                         self.schedule(pause, Event::Works(device, start, name, errand));
                     }
+                    self.hear();
                     self.settle(device)?;
                 }
                 Ok(())
@@ -489,7 +499,7 @@ impl<'a> World<'a> {
     }
 
     fn start(&mut self, device: usize) -> Result<(), String> {
-        if self.devices[device].running.is_some() {
+        if self.devices[device].running.is_some() || self.devices[device].is_discarded() {
             return Ok(());
         }
         self.devices[device].start(&self.runtime).map_err(|error| {
@@ -538,6 +548,9 @@ impl<'a> World<'a> {
             .note(self.time.elapsed(), || "all is well again".to_owned());
         self.losses.clear();
         for device in 0..self.devices.len() {
+            if self.devices[device].is_discarded() {
+                continue;
+            }
             for disk in self.devices[device].around.disks() {
                 disk.set_capacity(None);
                 disk.set_fault(Fault::None);

@@ -97,6 +97,7 @@ fn status(name: &str) -> FolderStatus {
         history_bytes: 0,
         quota_bytes: None,
         refused_bytes: 0,
+        missing_history_bytes: 0,
         conflicts: 0,
         problems: vec![],
         peers: vec![],

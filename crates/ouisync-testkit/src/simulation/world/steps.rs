@@ -95,6 +95,11 @@ impl World<'_> {
             Step::Join { role } => self.let_join(role),
             Step::Remove { device } => self.remove(device % count),
             Step::Policy { choice } => self.set_policy(choice),
+            Step::Revive { device, choice } => self.revive(device % count, choice),
+            Step::Offload { device, choice } => self.offload(device % count, choice),
+            Step::Fetch { device, choice } => self.fetch(device % count, choice),
+            Step::Resolve { device, choice } => self.resolve(device % count, choice),
+            Step::Forget { device, choice } => self.forget(device % count, choice),
             Step::Quota { device, bytes } => self.set_quota(device % count, bytes),
         }
     }
@@ -190,7 +195,8 @@ impl World<'_> {
         let mut rng = StdRng::seed_from_u64(choice);
         let mut packs = self.packs_of(device);
         packs.retain(|pack| self.others_have(device, pack));
-        if packs.is_empty() || self.gone.contains(&device) {
+        let asked = self.devices.iter().any(|device| device.is_asked());
+        if packs.is_empty() || asked || self.gone.contains(&device) {
             return;
         }
         let pack = packs.swap_remove(rng.random_range(0..packs.len()));
@@ -207,10 +213,11 @@ impl World<'_> {
         self.rotten.insert(pack);
     }
 
-    /// Others have each of its packs: without it no file is left half.
+    /// Others have each of its packs, and none is about to give up some on its word: without it no file is left half.
     fn can_be_spared(&self, device: usize) -> bool {
         let packs = self.packs_of(device);
-        packs.iter().all(|pack| self.others_have(device, pack))
+        self.devices.iter().all(|device| !device.is_asked())
+            && packs.iter().all(|pack| self.others_have(device, pack))
     }
 
     /// Commits that nobody but this device has are lost with it, and nobody is to blame.
@@ -233,10 +240,11 @@ impl World<'_> {
     /// Everybody runs and can be asked.
     fn all_awake(&self) -> bool {
         (0..self.devices.len()).all(|device| {
-            self.devices[device].running.is_some()
-                && (self.devices[device].role == Role::Safe
-                    || self.gone.contains(&device)
-                    || self.view(device).is_some())
+            self.devices[device].is_discarded()
+                || self.devices[device].running.is_some()
+                    && (self.devices[device].role == Role::Safe
+                        || self.gone.contains(&device)
+                        || self.view(device).is_some())
         })
     }
 
@@ -254,7 +262,8 @@ impl World<'_> {
     }
 
     fn lock(&mut self, device: usize, seconds: Duration) -> Result<(), String> {
-        if self.devices[device].role == Role::Safe {
+        // What has begun holds the index, which can't be opened a second time: `docs/STATUS.md`.
+        if self.devices[device].role == Role::Safe || self.devices[device].is_asked() {
             return Ok(());
         }
         if let Ok(engine) = self.engine(device).cloned() {
@@ -271,9 +280,10 @@ impl World<'_> {
         self.settle(device)
     }
 
-    fn let_join(&mut self, role: u64) -> Result<(), String> {
+    pub(super) fn let_join(&mut self, role: u64) -> Result<(), String> {
         let device = self.devices.len();
-        if device >= MOST || self.view(0).is_none() {
+        let present = self.devices.iter().filter(|device| !device.is_discarded());
+        if present.count() >= MOST || self.view(0).is_none() {
             return Ok(());
         }
         let roles = [Role::Writer, Role::Reader, Role::Safe, Role::Owner];
@@ -289,7 +299,9 @@ impl World<'_> {
         };
         self.add_device(role)?;
         for other in 0..device {
-            self.add_link(Pair(other, device));
+            if !self.devices[other].is_discarded() {
+                self.add_link(Pair(other, device));
+            }
         }
         self.join(device, &link)
     }
@@ -316,19 +328,22 @@ impl World<'_> {
     }
 
     fn set_policy(&mut self, choice: u64) -> Result<(), String> {
-        if !self.forgetful || self.view(0).is_none() {
+        if self.view(0).is_none() {
             return Ok(());
         }
         let keeps = [Keep::All, Keep::For(30), Keep::For(300), Keep::Staggered];
-        let keep = keeps[usize::try_from(choice % 4).unwrap_or_default()];
+        let keep = |choice: u64| keeps[usize::try_from(choice % 4).unwrap_or_default()];
         let change = PolicyChange {
-            keep: Some(keep),
-            ..PolicyChange::default()
+            keep: self.forgetful.then(|| keep(choice)),
+            devices: (self.forgetful && choice & 32 != 0)
+                .then(|| (choice & 64 != 0).then(|| keep(choice >> 7))),
+            replicas: Some(1 + u16::from(choice & 16 != 0)),
         };
+        let told = format!("{change:?}");
         let engine = self.engine(0)?.clone();
         let set = self.wait(engine.set_policy(self.folder()?, change));
         self.log.note(self.time.elapsed(), || {
-            format!("keep {keep:?}: {:?}", set.map(drop))
+            format!("0 sets {told}: {:?}", set.map(drop))
         });
         self.settle(0)
     }
