@@ -145,6 +145,8 @@ impl Folder {
         if let Err(error) = self.store.put_commits(&[], Disposition::Accepted, true) {
             error!(folder = %self.id, %error, "can't make commits durable");
             self.store_failed(&error);
+            // The index must not be ahead: after a power cut other commits would get the numbers of those that the store lost.
+            return;
         }
         self.apply_arrived();
     }
