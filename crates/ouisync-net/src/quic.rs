@@ -11,7 +11,9 @@ use std::{
 use iroh::{
     EndpointAddr, EndpointId, RelayMode, TransportAddr,
     dns::DnsResolver,
-    endpoint::{ConnectWithOptsError, Incoming, VarInt, WeakConnectionHandle, presets},
+    endpoint::{
+        ConnectWithOptsError, Incoming, IncomingAddr, VarInt, WeakConnectionHandle, presets,
+    },
 };
 use ouisync_model::id::DeviceId;
 use tokio::{
@@ -23,15 +25,17 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, warn};
 
 use crate::{
-    address::{DeviceAddress, MAX_SOCKETS, is_dialable},
+    address::{DeviceAddress, MAX_SOCKETS, is_dialable, network_of},
     connection::{CloseCode, Connection},
     endpoint::{BindError, ConnectError, NetOptions, Transport},
     lan::{LanBook, LanEvents},
+    quic::places::{Admission, Places},
     stream::BoxFuture,
 };
 
 mod discovery;
 mod link;
+mod places;
 mod socket;
 mod tuning;
 
@@ -45,8 +49,6 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(15);
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long peers get to hear of the end, at least and at most.
 const FAREWELL: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(1));
-/// Newcomers in the handshake at a time; beyond half of it they must prove their address first.
-const MAX_HANDSHAKES: usize = 64;
 /// Connections that wait to be accepted.
 const ACCEPT_QUEUE: usize = 16;
 
@@ -294,19 +296,28 @@ async fn accept_all(
     open: OpenConnections,
 ) {
     let mut handshakes = JoinSet::new();
+    let places = Places::default();
     loop {
         tokio::select! {
             () = closing.cancelled() => return,
             Some(_) = handshakes.join_next(), if !handshakes.is_empty() => {}
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { return };
-                if handshakes.len() >= MAX_HANDSHAKES {
-                    incoming.refuse();
-                } else if handshakes.len() >= MAX_HANDSHAKES / 2 && !incoming.remote_addr_validated() {
+                let network = match incoming.remote_addr() {
+                    IncomingAddr::Ip(remote) => Some(network_of(remote.ip())),
+                    _ => None,
+                };
+                match places.admit(network, incoming.remote_addr_validated()) {
+                    Admission::Refused => incoming.refuse(),
                     // An error means that it was validated meanwhile; dropping it refuses it.
-                    let _ = incoming.retry();
-                } else {
-                    handshakes.spawn(timeout(ACCEPT_TIMEOUT, accept_one(incoming, sender.clone(), closing.clone(), open.clone())));
+                    Admission::Prove => drop(incoming.retry()),
+                    Admission::Admitted(place) => {
+                        let accepted = accept_one(incoming, sender.clone(), closing.clone(), open.clone());
+                        handshakes.spawn(async move {
+                            let _place = place;
+                            timeout(ACCEPT_TIMEOUT, accepted).await
+                        });
+                    }
                 }
             }
         }

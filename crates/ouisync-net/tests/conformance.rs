@@ -496,3 +496,48 @@ async fn unspecified_gives_concrete_addresses_of_one_port() {
         );
     }
 }
+
+/// A host without manners: connections that never open a control stream, as many as it gets.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_ends_its_handshakes_keeps_nobody_else_out() {
+    let alice = Endpoint::bind(loopback(1)).await.unwrap();
+    let [socket] = alice.addresses()[..] else {
+        panic!("one socket")
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "as in the program: contacts nobody"
+    )]
+    let builder = iroh::Endpoint::builder(iroh::endpoint::presets::Minimal)
+        .relay_mode(iroh::RelayMode::Disabled)
+        .clear_ip_transports();
+    let rude = builder
+        .bind_addr("127.0.0.2:0")
+        .unwrap()
+        .bind()
+        .await
+        .unwrap();
+    let id = iroh::EndpointId::from_bytes(alice.device().as_bytes()).unwrap();
+    let dial = || {
+        let rude = rude.clone();
+        let address = iroh::EndpointAddr::new(id).with_ip_addr(socket);
+        tokio::spawn(async move { rude.connect(address, b"ouisync/1").await })
+    };
+    let dials: Vec<_> = (0..80).map(|_| dial()).collect();
+    let mut held = Vec::new();
+    for dial in dials {
+        held.extend(dial.await.unwrap());
+    }
+    // One place of another address is enough, and this is long before the first of those are given up.
+    let options = NetOptions {
+        listen: Some(SocketAddr::from(([127, 0, 0, 3], 0))),
+        ..loopback(2)
+    };
+    let bob = Endpoint::bind(options).await.unwrap();
+    let address = DeviceAddress::new(alice.device(), vec![socket]);
+    let both = async { tokio::join!(bob.connect(&address), alice.accept()) };
+    let (at_bob, at_alice) = timeout(DEADLINE, both).await.unwrap();
+    assert_eq!(at_bob.unwrap().peer(), alice.device());
+    assert_eq!(at_alice.unwrap().peer(), bob.device());
+    assert!((8..=16).contains(&held.len()), "{}", held.len());
+}
