@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, error::ErrorKind as ClapKind};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand, builder::NonEmptyStringValueParser,
+    error::ErrorKind as ClapKind,
+};
 use ouisync_api::error::{ApiError, ErrorBody, ErrorKind};
 
 use crate::{
@@ -163,17 +166,35 @@ impl Command {
                 Some("Nothing was changed; the daemon goes on syncing.")
             }
             Self::Verify(_) => Some("The check was stopped; nothing was changed."),
-            Self::Repair(_) => Some("The daemon finishes the repair that it has begun."),
+            Self::Repair(_) => Some(
+                "A check that was under way was stopped; the daemon finishes a repair that it has begun.",
+            ),
             _ => Some("If the daemon had the request already, it is carried out."),
         }
     }
+}
+
+/// Reads a command line. No command takes an empty name for a folder or a member: it stands for none.
+fn read<T: Into<OsString> + Clone>(
+    arguments: impl IntoIterator<Item = T>,
+) -> Result<CommandLine, clap::Error> {
+    let mut matches = named(CommandLine::command()).try_get_matches_from(arguments)?;
+    CommandLine::from_arg_matches_mut(&mut matches)
+}
+
+fn named(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| match argument.get_id().as_str() {
+        "folder" | "member" => argument.value_parser(NonEmptyStringValueParser::new()),
+        _ => argument,
+    });
+    command.mut_subcommands(named)
 }
 
 /// Reads the command line of the process and carries it out.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let wants_json = arguments.iter().any(|argument| argument == "--json");
-    let command_line = match CommandLine::try_parse_from(&arguments) {
+    let command_line = match read(&arguments) {
         Ok(command_line) => command_line,
         Err(error) if wants_json && !is_help(error.kind()) => {
             let text = error.render().to_string();
@@ -251,7 +272,6 @@ fn fail(error: &ErrorBody, json: bool) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
 
     use super::*;
 
@@ -362,8 +382,7 @@ mod tests {
             "ouisync browse Notes --at 2026-11-20 /d",
             "ouisync folder confirm Notes --directory",
         ] {
-            CommandLine::try_parse_from(line.split(' '))
-                .unwrap_or_else(|error| panic!("{line}: {error}"));
+            read(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
         for line in [
             "ouisync invite Notes --role boss",
@@ -377,16 +396,19 @@ mod tests {
             "ouisync brake Notes --undo --allow",
             "ouisync brake Notes --percent 101",
             "ouisync wait",
+            "ouisync wait ",
+            "ouisync status ",
+            "ouisync pause ",
+            "ouisync member remove Notes ",
+            "ouisync member role  bob reader",
+            "ouisync folder forget ",
             "ouisync wait N --timeout -1",
             "ouisync folder confirm Notes",
             "ouisync folder confirm Notes --deletion --directory",
             "ouisync restore Notes --at now --version 1f2e",
             "ouisync",
         ] {
-            assert!(
-                CommandLine::try_parse_from(line.split(' ')).is_err(),
-                "{line}"
-            );
+            assert!(read(line.split(' ')).is_err(), "{line}");
         }
     }
 }

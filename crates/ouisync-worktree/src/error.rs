@@ -11,6 +11,14 @@ pub enum WorktreeError {
     /// The path names something that is no directory.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
+    /// The directory is in a file system that the kernel makes up.
+    #[error("{} is in {system}, which the kernel makes up: files can't be kept there", path.display())]
+    NoStorage {
+        /// The directory asked for.
+        path: PathBuf,
+        /// The file system.
+        system: &'static str,
+    },
     /// The directory and another of OuiSync's would contain one another.
     #[error("{} and {} may not contain one another", path.display(), other.display())]
     Overlap {

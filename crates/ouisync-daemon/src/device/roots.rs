@@ -6,6 +6,7 @@ use std::{
 };
 
 use ouisync_api::error::{ErrorBody, ErrorKind};
+use ouisync_worktree::{error::WorktreeError, location};
 
 use crate::refusal;
 
@@ -37,6 +38,13 @@ pub(super) fn prepare(
                 other.display()
             ),
             "Choose a directory of its own for each folder; nothing was changed.",
+        ));
+    }
+    if let Err(WorktreeError::NoStorage { system, .. }) = location::check(&resolved, &[]) {
+        let path = path.to_owned();
+        return Err(refusal::invalid(
+            WorktreeError::NoStorage { path, system }.to_string(),
+            "Choose a directory on a disk; nothing was changed.",
         ));
     }
     fs::create_dir_all(&resolved).map_err(|error| unusable(path, &error))?;
@@ -134,6 +142,7 @@ mod tests {
         assert_eq!(kind(&home.join("x")), ErrorKind::Conflict);
         assert_eq!(kind(&top), ErrorKind::Conflict);
         assert_eq!(kind(Path::new("relative")), ErrorKind::Invalid);
+        assert_eq!(kind(Path::new("/proc/notes")), ErrorKind::Invalid);
         assert_eq!(kind(&top.join("data/../other")), ErrorKind::Invalid);
         std::os::unix::fs::symlink(&notes, top.join("link")).unwrap();
         assert_eq!(kind(&top.join("link/inside")), ErrorKind::Conflict);
