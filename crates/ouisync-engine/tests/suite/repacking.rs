@@ -113,7 +113,7 @@ async fn many_small_edits_leave_few_packs_and_everything_is_read_as_before() {
     for device in [&alice, &bob, &safe] {
         device.wait(folder).await;
     }
-    shrinks(&[&alice, &bob, &safe], folder, 301 * FRAME).await;
+    shrinks(&[&alice, &bob, &safe], folder, 300 * FRAME).await;
     let before = live(&alice, folder).await;
     assert_eq!(before, 300 * FRAME);
 
