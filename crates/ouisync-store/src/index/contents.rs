@@ -475,10 +475,10 @@ impl IndexBatch {
             };
             let is_used = record.uses > 0;
             self.put_chunk_record(&chunk.chunk, &record);
-            if was_used != is_used {
-                if let Some(home) = record.places.first() {
-                    self.update_pack(home.pack, |pack| pack.count(is_used, home.stored))?;
-                }
+            if was_used != is_used
+                && let Some(home) = record.places.first()
+            {
+                self.update_pack(home.pack, |pack| pack.count(is_used, home.stored))?;
             }
         }
         Ok(())

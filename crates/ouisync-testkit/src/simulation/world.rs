@@ -575,13 +575,7 @@ impl<'a> World<'a> {
         }
         // Where all went through one safe, and it was removed, others find each other.
         if (0..self.devices.len()).any(|device| self.is_gone(device)) {
-            for first in 0..self.devices.len() {
-                for second in first + 1..self.devices.len() {
-                    if !self.links.contains_key(&Pair(first, second)) {
-                        self.add_link(Pair(first, second));
-                    }
-                }
-            }
+            self.link_all();
         }
         self.repair()?;
         let begun = self.time.elapsed();

@@ -20,6 +20,9 @@ use crate::simulation::{
     user::{Seen, walk},
 };
 
+/// A device that can be asked, what its folder shows, and chance.
+type Asked<'a> = (&'a SimulatedDevice, Vec<Seen>, StdRng);
+
 /// Entries that are looked at.
 const MANY: usize = 200;
 
@@ -75,12 +78,7 @@ impl World<'_> {
         }
     }
 
-    /// A device that can be asked, what its folder shows, and chance.
-    fn asked(
-        &self,
-        device: usize,
-        choice: u64,
-    ) -> Result<Option<(&SimulatedDevice, Vec<Seen>, StdRng)>, String> {
+    fn asked(&self, device: usize, choice: u64) -> Result<Option<Asked<'_>>, String> {
         let (Some(running), Some(view)) = (&self.devices[device].running, self.view(device)) else {
             return Ok(None);
         };

@@ -23,6 +23,17 @@ const MOST: usize = 6;
 const LEAST: usize = 3;
 
 impl World<'_> {
+    /// From now on everybody can reach everybody.
+    pub(super) fn link_all(&mut self) {
+        for first in 0..self.devices.len() {
+            for second in first + 1..self.devices.len() {
+                if !self.links.contains_key(&Pair(first, second)) {
+                    self.add_link(Pair(first, second));
+                }
+            }
+        }
+    }
+
     pub(super) fn step(&mut self, step: &Step) -> Result<(), String> {
         let count = self.devices.len();
         let pairs: Vec<Pair> = self.links.keys().copied().collect();
