@@ -128,6 +128,18 @@ pub(crate) struct PackRecord {
 }
 
 impl PackRecord {
+    /// Of a whole pack that came and that no accepted commit adds, at this age of the store.
+    pub(crate) const fn unused(size: PackSize, age: u64) -> Self {
+        Self {
+            size,
+            presence: Presence::Pending,
+            since: Some(age),
+            forgotten: None,
+            offloaded: false,
+            late: None,
+        }
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.since.is_none()
     }

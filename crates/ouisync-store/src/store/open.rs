@@ -208,14 +208,7 @@ impl Store {
             (Some(hashes), Some(size), record) => {
                 draft.summary.clock.observe(now);
                 // Perhaps the commit that adds it comes again; otherwise it is collected in time.
-                let unknown = PackRecord {
-                    size,
-                    presence: Presence::Pending,
-                    since: Some(draft.summary.clock.age),
-                    forgotten: None,
-                    offloaded: false,
-                    late: None,
-                };
+                let unknown = PackRecord::unused(size, draft.summary.clock.age);
                 let record = record.map_or(unknown, |record| record.with(Presence::Pending));
                 draft.set_pack(pack, Some(record))?;
                 if size.frames() > 1 {

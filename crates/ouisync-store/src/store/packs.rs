@@ -273,14 +273,7 @@ impl Store {
             Some(record) if record.size == size => record.with(Presence::Pending),
             None if unasked => {
                 draft.summary.clock.observe(now);
-                PackRecord {
-                    size,
-                    presence: Presence::Pending,
-                    since: Some(draft.summary.clock.age),
-                    forgotten: None,
-                    offloaded: false,
-                    late: None,
-                }
+                PackRecord::unused(size, draft.summary.clock.age)
             }
             _ => return Err(StoreError::UnknownPack(pack)),
         };
